@@ -1,0 +1,52 @@
+# Every command sets itself up: an environment in .venv from pinned, hashed packages.
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint lock clean
+
+# The first interpreter that is new enough. Set PYTHON to choose another.
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
+	$$p -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$p && break; done)
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+RUN_STAMP := .venv/.installed
+DEV_STAMP := .venv/.installed-dev
+
+help: ## Show this help.
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+
+demo: $(RUN_STAMP) ## The main job on real mail, from nothing.
+	@exec $(BIN)/byok demo
+
+test: $(DEV_STAMP) ## All tests, against real Valkey and SQLite and the real SDKs over HTTP.
+	@exec $(BIN)/python -m pytest $(ARGS)
+
+lint: $(DEV_STAMP) ## Style, types and the architecture's arrows.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+lock: $(DEV_STAMP) ## Pin the newest allowed versions with their hashes (needs uv).
+	uv pip compile pyproject.toml --extra build --universal --python-version 3.11 --upgrade \
+		--generate-hashes --no-header --no-emit-index-url --no-emit-find-links -q -o requirements.lock
+	uv pip compile pyproject.toml --extra build --extra dev --universal --python-version 3.11 --upgrade \
+		--generate-hashes --no-header --no-emit-index-url --no-emit-find-links -q -o requirements-dev.lock
+
+clean: ## Remove the environment and everything embedded.
+	rm -rf .venv .byok
+
+.venv/bin/python:
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer with the venv module is needed: install it, or name it with PYTHON=…"; exit 1; }
+	@echo "Making .venv with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv .venv
+
+$(RUN_STAMP): requirements.lock pyproject.toml | .venv/bin/python
+	@echo "Installing pinned packages"
+	@$(PIP) install --require-hashes -r requirements.lock
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(DEV_STAMP): requirements-dev.lock pyproject.toml | .venv/bin/python
+	@echo "Installing pinned packages, with those for development"
+	@$(PIP) install --require-hashes -r requirements-dev.lock
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@ $(RUN_STAMP)

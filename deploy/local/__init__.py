@@ -1,0 +1,1 @@
+"""The embedded parts: Valkey from a wheel, and the provider sandbox."""

@@ -1,0 +1,79 @@
+"""What may be said: the contracts of the system, sealing, and publishing.
+
+Imports none of the other packages, neither SQLAlchemy nor a provider's SDK, so that a publisher
+needs nothing else.
+"""
+
+from events.accounts import (
+    AccountDeleted,
+    AccountUpdated,
+    CategoryOverride,
+    CreditPeriod,
+    CustomCategory,
+    PlanStatus,
+)
+from events.analyses import (
+    AnalysisCompleted,
+    AnalysisFailed,
+    AnalysisRequested,
+    AnalysisSkipped,
+    FallbackUsed,
+    MailInput,
+    Operation,
+    ProviderChoice,
+)
+from events.envelope import Envelope, EventData, EventRefused
+from events.keys import (
+    KeyAdded,
+    KeyRemoved,
+    KeyReplaced,
+    KeyStatus,
+    KeyStatusChanged,
+    KeyTested,
+    KeyUpdated,
+    Provider,
+)
+from events.publisher import Publisher
+from events.registry import INCOMING, OUTGOING, QUEUES, read_event
+from events.sealing import SealingKeys, SealingPublicKey, seal_input, seal_key
+from events.usage import CreditsExhausted, EventRejected, UsageRecorded
+
+__all__ = [
+    "INCOMING",
+    "OUTGOING",
+    "QUEUES",
+    "AccountDeleted",
+    "AccountUpdated",
+    "AnalysisCompleted",
+    "AnalysisFailed",
+    "AnalysisRequested",
+    "AnalysisSkipped",
+    "CategoryOverride",
+    "CreditPeriod",
+    "CreditsExhausted",
+    "CustomCategory",
+    "Envelope",
+    "EventData",
+    "EventRefused",
+    "EventRejected",
+    "FallbackUsed",
+    "KeyAdded",
+    "KeyRemoved",
+    "KeyReplaced",
+    "KeyStatus",
+    "KeyStatusChanged",
+    "KeyTested",
+    "KeyUpdated",
+    "MailInput",
+    "Operation",
+    "PlanStatus",
+    "Provider",
+    "ProviderChoice",
+    "Publisher",
+    "SealingKeys",
+    "SealingPublicKey",
+    "UsageRecorded",
+    "read_event",
+    "seal_input",
+    "seal_key",
+]

@@ -1,0 +1,173 @@
+"""The CloudEvents 1.0 envelope that every event travels in, and how one is read.
+
+Source of the format: CloudEvents specification 1.0.2, JSON event format.
+"""
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializeAsAny,
+    StringConstraints,
+    ValidationError,
+)
+
+MAX_EVENT_BYTES = 256 * 1024
+"""The largest event that is accepted, in bytes of its JSON form."""
+
+Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:@+-]{0,127}$")]
+"""An id given by upstream (account, key, request): at most 128 characters, no spaces."""
+
+Revision = Annotated[int, Field(ge=0, le=2**53)]
+"""A number that the system of record counts up per account; the higher one wins."""
+
+
+_SHOWN = 3
+"""How many problems of an event are named."""
+
+
+class EventRefused(ValueError):
+    """An event cannot be accepted.
+
+    `reason` is a short code from a closed set (a metric label), `sentence` is what an operator
+    or a publisher reads. Neither ever holds a value of the event: it might be a key.
+    """
+
+    def __init__(self, reason: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.reason = reason
+        self.sentence = sentence
+
+
+class EventData(BaseModel):
+    """What an event says. Subclasses name their type and the queue that takes them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    event_type: ClassVar[str]
+    queue: ClassVar[str]
+    """The queue of an incoming event; out-events leave it empty and go to the stream."""
+
+
+class Envelope(BaseModel):
+    """One CloudEvent. Unknown attributes are CloudEvents extensions and are left alone."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+
+    specversion: Literal["1.0"] = "1.0"
+    id: Identifier
+    source: Annotated[str, StringConstraints(min_length=1, max_length=256)]
+    type: str
+    time: AwareDatetime
+    subject: Identifier
+    datacontenttype: Literal["application/json"] = "application/json"
+    data: SerializeAsAny[EventData]
+
+    def to_json(self) -> str:
+        """The JSON form, in the order in which the attributes are declared."""
+        return self.model_dump_json(exclude_none=True)
+
+
+def seal_envelope(
+    data: EventData, *, event_id: str, source: str, time: datetime, account: str
+) -> Envelope:
+    """Wrap `data` as the event `event_id` about `account`.
+
+    Raises `EventRefused` (`invalid_event`) where an attribute breaks the format and
+    (`too_large`) where the JSON form is above `MAX_EVENT_BYTES`.
+    """
+    try:
+        envelope = Envelope(
+            id=event_id,
+            source=source,
+            type=data.event_type,
+            time=time,
+            subject=account,
+            data=data,
+        )
+    except ValidationError as error:
+        raise EventRefused("invalid_event", _sentence("the event", error)) from None
+    refuse_oversize(envelope.to_json())
+    return envelope
+
+
+def refuse_oversize(raw: str | bytes) -> None:
+    """Raise `EventRefused` (`too_large`) where `raw` is above `MAX_EVENT_BYTES`."""
+    size = len(raw.encode() if isinstance(raw, str) else raw)
+    if size > MAX_EVENT_BYTES:
+        raise EventRefused(
+            "too_large",
+            f"The event has {size:,} bytes and at most {MAX_EVENT_BYTES:,} are accepted: "
+            "send a shorter body, without attachments.",
+        )
+
+
+def read_envelope(raw: str | bytes, types: Mapping[str, type[EventData]]) -> Envelope:
+    """Read one event whose type is in `types`.
+
+    Raises `EventRefused` with reason `too_large`, `not_json`, `not_cloudevent`, `unknown_type`,
+    `unknown_version` or `invalid_event`.
+    """
+    refuse_oversize(raw)
+    try:
+        fields = json.loads(raw)
+    except (ValueError, RecursionError):
+        raise EventRefused(
+            "not_json", "The message is not JSON: send a CloudEvent 1.0 in JSON."
+        ) from None
+    if not isinstance(fields, dict) or fields.get("specversion") != "1.0":
+        raise EventRefused(
+            "not_cloudevent", 'The message is not a CloudEvent: `specversion` must be "1.0".'
+        )
+    model = types.get(kind) if isinstance(kind := fields.get("type"), str) else None
+    if model is None:
+        raise _unknown_type(kind, types)
+    try:
+        return Envelope.model_validate(fields | {"data": model.model_validate(fields.get("data"))})
+    except ValidationError as error:
+        raise EventRefused(
+            "invalid_event", _sentence(f"the event {model.event_type}", error)
+        ) from None
+
+
+def _unknown_type(kind: object, types: Mapping[str, type[EventData]]) -> EventRefused:
+    known = {name.rpartition(".v")[0] for name in types}
+    stem, _, version = kind.rpartition(".v") if isinstance(kind, str) else ("", "", "")
+    if stem in known and version.isdigit():
+        versions = ", ".join(sorted(n for n in types if n.startswith(f"{stem}.v")))
+        return EventRefused(
+            "unknown_version",
+            f"This worker does not know version {int(version[:6])} of {stem}; it reads {versions}: "
+            "upgrade the workers, or publish one of these.",
+        )
+    return EventRefused(
+        "unknown_type", "The event's `type` is not one that is read here: see the event reference."
+    )
+
+
+def _sentence(what: str, error: ValidationError) -> str:
+    """Name the fields that are wrong and why, never their values."""
+    problems: list[str] = []
+    for item in error.errors(include_url=False, include_context=False, include_input=False):
+        # An unexpected field's name comes from outside, too: it is not repeated.
+        unexpected = item["type"] == "extra_forbidden"
+        path = ".".join(str(part) for part in (item["loc"][:-1] if unexpected else item["loc"]))
+        problems.append(f"{path or 'data'}: {_plain(item)}")
+    shown = "; ".join(problems[:_SHOWN])
+    more = f" (and {len(problems) - _SHOWN} more)" if len(problems) > _SHOWN else ""
+    return f"In {what}, {shown}{more}."
+
+
+def _plain(item: Any) -> str:
+    if item["type"] == "extra_forbidden":
+        return "has a field that is not in the contract"
+    if item["type"] == "value_error":
+        return "is not accepted"
+    message: str = item["msg"]
+    return message[0].lower() + message[1:]

@@ -1,0 +1,40 @@
+"""The inside event that carries ledger rows from the outbox to the aggregator."""
+
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from events.envelope import EventData
+
+USAGE_QUEUE = "usage"
+MAX_ROWS_PER_MESSAGE = 500
+"""Rows packed into one message; at some 450 bytes a row this stays below the event limit."""
+
+
+class UsageRecorded(EventData):
+    """Ledger rows, each `{outbox_id, row}` with the row as `store.ledger.LedgerRow` writes it."""
+
+    event_type: ClassVar[str] = "byok.usage.recorded.v1"
+    queue: ClassVar[str] = USAGE_QUEUE
+
+    rows: tuple[dict[str, Any], ...] = Field(min_length=1, max_length=MAX_ROWS_PER_MESSAGE)
+
+
+class CreditsExhausted(EventData):
+    """Out: the account's allowance for the period is used up. Once per period."""
+
+    event_type: ClassVar[str] = "byok.credits.exhausted.v1"
+    queue: ClassVar[str] = ""
+
+    period_start: str
+    limit: int
+
+
+class EventRejected(EventData):
+    """Out: an event of upstream was refused."""
+
+    event_type: ClassVar[str] = "byok.event.rejected.v1"
+    queue: ClassVar[str] = ""
+
+    event_id: str
+    reason: str

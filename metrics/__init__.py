@@ -1,0 +1,1 @@
+"""What is seen: instruments and the exporter. Imports none of the other packages."""

@@ -1,0 +1,205 @@
+"""Accounts: plan, consent, credits and categories, as the highest revision says."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import Connection, Row, Select, select, update
+
+from events.accounts import AccountUpdated
+from store.schema import accounts, surrogates
+from store.statements import insert_ignore, upsert
+
+NANO = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """An account as it was read in the current transaction."""
+
+    account_id: str
+    revision: int
+    plan: str
+    plan_status: str
+    ai_consent: bool
+    credits_limit: int | None
+    period_start_at: int
+    period_end_at: int
+    timezone: str
+    custom_categories: tuple[Mapping[str, Any], ...] = ()
+    category_overrides: tuple[Mapping[str, Any], ...] = ()
+
+    def local_date(self, now: int) -> str:
+        """The account's calendar date at `now` (Unix ms), as YYYY-MM-DD."""
+        return local_date(self.timezone, now)
+
+
+def local_date(timezone: str, now: int) -> str:
+    """The calendar date in `timezone` at `now` (Unix ms), as YYYY-MM-DD."""
+    return (
+        datetime.fromtimestamp(now / 1000, tz=UTC).astimezone(ZoneInfo(timezone)).date().isoformat()
+    )
+
+
+def apply_update(
+    connection: Connection, account_id: str, event_id: str, data: AccountUpdated, now: int
+) -> bool:
+    """Take over the account's state where (revision, event id) is higher; whether it was.
+
+    A deleted account is not brought back by a lower revision, since the deletion's own revision
+    stays on its row.
+    """
+    if not _is_newer(connection, account_id, data.revision, event_id):
+        return False
+    state = data.model_dump(mode="json")
+    upsert(
+        connection,
+        accounts,
+        {
+            "account_id": account_id,
+            "revision": data.revision,
+            "event_id": event_id,
+            "deleted": False,
+            "plan": data.plan,
+            "plan_status": data.plan_status.value,
+            "ai_consent": data.ai_consent,
+            "credits_limit": data.credits,
+            "period_start_at": _millis(data.credit_period.start),
+            "period_end_at": _millis(data.credit_period.end),
+            "timezone": data.timezone,
+            "custom_categories": state["custom_categories"],
+            "category_overrides": state["category_overrides"],
+            "budget_nano_usd": None if data.budget_usd is None else int(data.budget_usd * NANO),
+            "updated_at": now,
+        },
+    )
+    return True
+
+
+def apply_deletion(
+    connection: Connection, account_id: str, event_id: str, revision: int, now: int
+) -> bool:
+    """Empty the account's row where (revision, event id) is higher; whether it was.
+
+    Key events up to `revision` are void from here on, also where the row itself is newer.
+    """
+    newer = _is_newer(connection, account_id, revision, event_id)
+    if newer:
+        upsert(
+            connection,
+            accounts,
+            {
+                "account_id": account_id,
+                "revision": revision,
+                "event_id": event_id,
+                "deleted": True,
+                "plan": "",
+                "plan_status": "",
+                "ai_consent": False,
+                "credits_limit": 0,
+                "period_start_at": 0,
+                "period_end_at": 0,
+                "timezone": "UTC",
+                "custom_categories": [],
+                "category_overrides": [],
+                "budget_nano_usd": None,
+                "updated_at": now,
+            },
+        )
+    connection.execute(
+        update(accounts)
+        .where(accounts.c.account_id == account_id, accounts.c.deleted_revision < revision)
+        .values(deleted_revision=revision)
+    )
+    return newer
+
+
+def admits(connection: Connection, account_id: str, revision: int) -> bool | None:
+    """Whether a key event of `revision` counts: `False` where the account was deleted since.
+
+    `None` where it is ahead of its account, which is not known (or not known again) yet.
+    """
+    row = connection.execute(
+        select(accounts.c.deleted, accounts.c.deleted_revision).where(
+            accounts.c.account_id == account_id
+        )
+    ).one_or_none()
+    if row is not None and revision <= row.deleted_revision:
+        return False
+    return None if row is None or row.deleted else True
+
+
+def find(connection: Connection, account_id: str, *, share: bool = False) -> Account | None:
+    """The account, or `None` where it is unknown or deleted.
+
+    With `share` the row is locked against change until the transaction ends, so that what is
+    decided on it is still true at the commit (on SQLite a write transaction is alone anyway).
+    """
+    statement = select(accounts).where(accounts.c.account_id == account_id, ~accounts.c.deleted)
+    row = connection.execute(_locked(statement, share)).one_or_none()
+    return None if row is None else _account(row)
+
+
+def highest_revision(connection: Connection, account_id: str) -> int:
+    """The highest revision seen on the account's own row; 0 where there is none."""
+    row = connection.execute(
+        select(accounts.c.revision).where(accounts.c.account_id == account_id)
+    ).one_or_none()
+    return row.revision if row else 0
+
+
+def surrogate_of(connection: Connection, account_id: str, new_id: Callable[[], str]) -> str:
+    """The name under which the ledger knows the account; made on first use.
+
+    Deleting the mapping row is what makes the ledger anonymous.
+    """
+    found = find_surrogate(connection, account_id)
+    if found is None:
+        insert_ignore(connection, surrogates, {"account_id": account_id, "surrogate": new_id()})
+        found = find_surrogate(connection, account_id)
+    if found is None:
+        raise LookupError(f"The surrogate of an account vanished: {account_id}")
+    return found
+
+
+def find_surrogate(connection: Connection, account_id: str) -> str | None:
+    """The account's name in the ledger, or `None` where it never used anything."""
+    found: str | None = connection.execute(
+        select(surrogates.c.surrogate).where(surrogates.c.account_id == account_id)
+    ).scalar_one_or_none()
+    return found
+
+
+def _is_newer(connection: Connection, account_id: str, revision: int, event_id: str) -> bool:
+    row = connection.execute(
+        select(accounts.c.revision, accounts.c.event_id)
+        .where(accounts.c.account_id == account_id)
+        .with_for_update()
+    ).one_or_none()
+    return row is None or (revision, event_id) > (row.revision, row.event_id)
+
+
+def _locked(statement: Select[Any], share: bool) -> Select[Any]:
+    return statement.with_for_update(read=True) if share else statement
+
+
+def _account(row: Row[Any]) -> Account:
+    return Account(
+        account_id=row.account_id,
+        revision=row.revision,
+        plan=row.plan,
+        plan_status=row.plan_status,
+        ai_consent=row.ai_consent,
+        credits_limit=row.credits_limit,
+        period_start_at=row.period_start_at,
+        period_end_at=row.period_end_at,
+        timezone=row.timezone,
+        custom_categories=tuple(row.custom_categories),
+        category_overrides=tuple(row.category_overrides),
+    )
+
+
+def _millis(moment: datetime) -> int:
+    return int(moment.timestamp() * 1000)

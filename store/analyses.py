@@ -1,0 +1,416 @@
+"""Analysis requests and their attempts.
+
+A request is `waiting` (with the time when it is due), `running` (one attempt is under way), or in
+one of the terminal states `completed`, `failed`, `skipped`. The attempt's number fences its
+completion: whoever holds an older number changes no result.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row, func, insert, select, tuple_, update
+
+from store.schema import analyses, attempts
+from store.statements import insert_ignore
+
+WAITING = "waiting"
+RUNNING = "running"
+COMPLETED = "completed"
+FAILED = "failed"
+SKIPPED = "skipped"
+TERMINAL = (COMPLETED, FAILED, SKIPPED)
+
+AWAITING_ACCOUNT = "account"
+"""Why a request waits whose account is not known yet."""
+
+AWAITING_VERDICT = "key_pending"
+"""Why a request waits whose key is being validated."""
+
+KEY_WAITS = (AWAITING_VERDICT, "rate_limited")
+"""The reasons for waiting that a change of the account's keys may end."""
+
+RESEND_SECONDS = 30
+"""A due request that was sent out and not claimed is sent out again after this."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewRequest:
+    """A request as it is first written."""
+
+    account_id: str
+    request_id: str
+    event_id: str
+    digest: bytes
+    operation: str
+    provider_wanted: str
+    model_wanted: str | None
+    input: bytes
+    created_at: int
+    expires_at: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """A request as it stands, without its input. Times are Unix ms."""
+
+    account_id: str
+    request_id: str
+    event_id: str
+    digest: bytes
+    operation: str
+    provider_wanted: str
+    model_wanted: str | None
+    state: str
+    reason: str
+    due_at: int | None
+    attempt: int
+    setbacks: int
+    bad_answers: int
+    process_id: str | None
+    created_at: int
+    expires_at: int
+    finished_at: int | None
+    credit_period_at: int | None
+    credential: str | None
+    key_id: str | None
+    provider: str | None
+    model: str | None
+    answered_by: str | None
+    fallback_reason: str | None
+    prompt_version: str | None
+    result: Mapping[str, Any] | None
+    usage: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One call of a provider for a request."""
+
+    attempt: int
+    state: str
+    outcome: str | None
+    process_id: str
+    provider: str
+    model: str
+    credential: str
+    key_id: str | None
+    fallback_reason: str | None
+    started_at: int
+    ended_at: int | None
+    provider_request_id: str | None
+
+
+def accept(connection: Connection, request: NewRequest) -> bool:
+    """Write a request that is due at once; false where its id is known already."""
+    return insert_ignore(
+        connection,
+        analyses,
+        {
+            "account_id": request.account_id,
+            "request_id": request.request_id,
+            "event_id": request.event_id,
+            "digest": request.digest,
+            "operation": request.operation,
+            "provider_wanted": request.provider_wanted,
+            "model_wanted": request.model_wanted,
+            "input": request.input,
+            "state": WAITING,
+            "reason": "",
+            "due_at": request.created_at,
+            "created_at": request.created_at,
+            "expires_at": request.expires_at,
+        },
+    )
+
+
+def find(
+    connection: Connection, account_id: str, request_id: str, *, lock: bool = False
+) -> Request | None:
+    """One request; with `lock` it is held for a change until the transaction ends."""
+    statement = _REQUESTS.where(
+        analyses.c.account_id == account_id, analyses.c.request_id == request_id
+    )
+    row = connection.execute(statement.with_for_update() if lock else statement).one_or_none()
+    return None if row is None else _request(row)
+
+
+def find_many(connection: Connection, account_id: str, request_ids: Sequence[str]) -> list[Request]:
+    """The requests of an account among `request_ids`, in no order."""
+    return [
+        _request(row)
+        for row in connection.execute(
+            _REQUESTS.where(
+                analyses.c.account_id == account_id, analyses.c.request_id.in_(request_ids)
+            )
+        )
+    ]
+
+
+def sealed_input(connection: Connection, account_id: str, request_id: str) -> bytes | None:
+    """The request's input under the vault, or `None` where it is erased."""
+    found: bytes | None = connection.execute(
+        select(analyses.c.input).where(
+            analyses.c.account_id == account_id, analyses.c.request_id == request_id
+        )
+    ).scalar_one_or_none()
+    return found
+
+
+def park(
+    connection: Connection,
+    request: Request,
+    *,
+    reason: str,
+    due_at: int,
+    setback: bool = False,
+    bad_answer: bool = False,
+    holds_credit: bool = False,
+) -> None:
+    """Let a request wait until `due_at` (Unix ms).
+
+    With `holds_credit` it keeps the credit it has reserved, if any.
+    """
+    _update(
+        connection,
+        request,
+        state=WAITING,
+        reason=reason,
+        due_at=due_at,
+        process_id=None,
+        credit_period_at=request.credit_period_at if holds_credit else None,
+        setbacks=analyses.c.setbacks + (1 if setback else 0),
+        bad_answers=analyses.c.bad_answers + (1 if bad_answer else 0),
+    )
+
+
+def claim(
+    connection: Connection,
+    request: Request,
+    *,
+    process_id: str,
+    provider: str,
+    model: str,
+    credential: str,
+    key_id: str | None,
+    fallback_reason: str | None,
+    credit_period_at: int | None,
+    prompt_version: str,
+    now: int,
+) -> int:
+    """Start the next attempt of a waiting request for `process_id`; its number."""
+    attempt = request.attempt + 1
+    _update(
+        connection,
+        request,
+        state=RUNNING,
+        reason="",
+        due_at=None,
+        attempt=attempt,
+        process_id=process_id,
+        provider=provider,
+        model=model,
+        credential=credential,
+        key_id=key_id,
+        fallback_reason=fallback_reason,
+        credit_period_at=credit_period_at,
+        prompt_version=prompt_version,
+    )
+    connection.execute(
+        insert(attempts).values(
+            account_id=request.account_id,
+            request_id=request.request_id,
+            attempt=attempt,
+            state="started",
+            process_id=process_id,
+            provider=provider,
+            model=model,
+            credential=credential,
+            key_id=key_id,
+            fallback_reason=fallback_reason,
+            started_at=now,
+        )
+    )
+    return attempt
+
+
+def end_attempt(
+    connection: Connection,
+    account_id: str,
+    request_id: str,
+    attempt: int,
+    *,
+    state: str,
+    outcome: str,
+    provider_request_id: str | None,
+    now: int,
+) -> bool:
+    """End an attempt as `answered` or `failed`; false where it was ended before.
+
+    An attempt that was given up as `unknown` is still ended by a late answer.
+    """
+    return bool(
+        connection.execute(
+            update(attempts)
+            .where(
+                attempts.c.account_id == account_id,
+                attempts.c.request_id == request_id,
+                attempts.c.attempt == attempt,
+                attempts.c.state.in_(("started", "unknown")),
+            )
+            .values(
+                state=state,
+                outcome=outcome,
+                provider_request_id=provider_request_id,
+                ended_at=now,
+            )
+        ).rowcount
+    )
+
+
+def finish(
+    connection: Connection,
+    request: Request,
+    *,
+    state: str,
+    reason: str,
+    now: int,
+    answered_by: str | None = None,
+    credential: str | None = None,
+    result: Mapping[str, Any] | None = None,
+    usage: Mapping[str, Any] | None = None,
+    prompt_version: str | None = None,
+) -> None:
+    """End a request in a terminal state; its input is erased."""
+    _update(
+        connection,
+        request,
+        state=state,
+        reason=reason,
+        due_at=None,
+        process_id=None,
+        input=None,
+        finished_at=now,
+        credit_period_at=None,
+        answered_by=answered_by,
+        credential=credential or request.credential,
+        result=result,
+        usage=usage,
+        prompt_version=prompt_version or request.prompt_version,
+    )
+
+
+def any_due(connection: Connection, now: int) -> bool:
+    """Whether `take_due` would find anything; a plain read."""
+    found = connection.execute(select(analyses.c.due_at).where(analyses.c.due_at <= now).limit(1))
+    return found.first() is not None
+
+
+def take_due(connection: Connection, now: int, limit: int) -> list[tuple[str, str]]:
+    """Waiting requests that are due, as (account, request), put off by `RESEND_SECONDS`."""
+    due = connection.execute(
+        select(analyses.c.account_id, analyses.c.request_id)
+        .where(analyses.c.due_at <= now)
+        .order_by(analyses.c.due_at)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    ).all()
+    taken = [(account_id, request_id) for account_id, request_id in due]
+    if taken:
+        connection.execute(
+            update(analyses)
+            .where(tuple_(analyses.c.account_id, analyses.c.request_id).in_(taken))
+            .values(due_at=now + RESEND_SECONDS * 1000)
+        )
+    return taken
+
+
+def wake(connection: Connection, account_id: str, reasons: Sequence[str], now: int) -> int:
+    """Make the account's requests that wait for one of `reasons` due now; how many."""
+    return connection.execute(
+        update(analyses)
+        .where(
+            analyses.c.account_id == account_id,
+            analyses.c.state == WAITING,
+            analyses.c.reason.in_(reasons),
+        )
+        .values(due_at=now)
+    ).rowcount
+
+
+def take_over(connection: Connection, process_id: str, now: int) -> list[tuple[Request, int]]:
+    """Give up the attempts of a dead process: they become `unknown`.
+
+    Returns its requests, held for a change, with the number of their unknown attempts.
+    """
+    lost = connection.execute(
+        _REQUESTS.where(
+            analyses.c.state == RUNNING, analyses.c.process_id == process_id
+        ).with_for_update()
+    ).all()
+    connection.execute(
+        update(attempts)
+        .where(attempts.c.state == "started", attempts.c.process_id == process_id)
+        .values(state="unknown", outcome="worker_lost", ended_at=now)
+    )
+    return [
+        (_request(row), unknown_count(connection, row.account_id, row.request_id)) for row in lost
+    ]
+
+
+def unknown_count(connection: Connection, account_id: str, request_id: str) -> int:
+    """How many attempts of a request were given up without knowing whether they were answered."""
+    return connection.execute(
+        select(func.count()).where(
+            attempts.c.account_id == account_id,
+            attempts.c.request_id == request_id,
+            attempts.c.state == "unknown",
+        )
+    ).scalar_one()
+
+
+def attempts_of(connection: Connection, account_id: str, request_id: str) -> list[Attempt]:
+    """The attempts of a request, in order."""
+    rows = connection.execute(
+        select(*(c for c in attempts.c if c.name not in ("account_id", "request_id")))
+        .where(attempts.c.account_id == account_id, attempts.c.request_id == request_id)
+        .order_by(attempts.c.attempt)
+    )
+    return [Attempt(**row._mapping) for row in rows]
+
+
+def unknown_attempts(connection: Connection) -> list[Row[Any]]:
+    """All attempts whose answer was lost, for reconciling with the provider's bill."""
+    return list(
+        connection.execute(
+            select(attempts).where(attempts.c.state == "unknown").order_by(attempts.c.started_at)
+        )
+    )
+
+
+def counts(connection: Connection) -> dict[tuple[str, str], int]:
+    """How many requests there are, by (state, reason)."""
+    rows = connection.execute(
+        select(analyses.c.state, analyses.c.reason, func.count()).group_by(
+            analyses.c.state, analyses.c.reason
+        )
+    )
+    return {(state, reason): count for state, reason, count in rows}
+
+
+def _update(connection: Connection, request: Request, **values: Any) -> None:
+    connection.execute(
+        update(analyses)
+        .where(
+            analyses.c.account_id == request.account_id,
+            analyses.c.request_id == request.request_id,
+        )
+        .values(**values)
+    )
+
+
+_REQUESTS = select(*(column for column in analyses.c if column.name != "input"))
+
+
+def _request(row: Row[Any]) -> Request:
+    return Request(**row._mapping)

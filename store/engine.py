@@ -1,0 +1,97 @@
+"""Connections: SQLite or PostgreSQL behind the same two doors, `read` and `write`."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+from sqlalchemy import Connection, create_engine, event
+from sqlalchemy.engine import Engine, make_url
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+SQLITE_BUSY_SECONDS = 30
+
+
+class Database:
+    """One database, shared by the threads of a process.
+
+    On SQLite each write transaction begins with `BEGIN IMMEDIATE`: a deferred one that reads
+    before it writes fails at once with "database is locked", whatever the timeout. The threads
+    of one process queue for a lock of ours first, because SQLite's own waiting is a poll with
+    growing pauses that starves some threads for seconds.
+    """
+
+    def __init__(self, url: str, *, pool_size: int = 16) -> None:
+        self.url = make_url(url)
+        self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        self.engine = (
+            _sqlite_engine(url, pool_size) if self.is_sqlite else _postgresql_engine(url, pool_size)
+        )
+        self._writing: Any = threading.Lock() if self.is_sqlite else nullcontext()
+        self._writes = (
+            self.engine.execution_options(byok_write=True) if self.is_sqlite else self.engine
+        )
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A transaction that only reads."""
+        with self.engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """A transaction that is committed when the block ends and rolled back when it raises."""
+        with self._writing, self._writes.begin() as connection:
+            yield connection
+
+    def close(self) -> None:
+        """Close the pooled connections."""
+        self.engine.dispose()
+
+
+def is_unavailable(error: BaseException) -> bool:
+    """Whether the database cannot be reached or is busy, so that waiting helps."""
+    if isinstance(error, PoolTimeout | InterfaceError):
+        return True
+    if isinstance(error, OperationalError):
+        # A missing table is an OperationalError on SQLite, and no waiting brings it.
+        return "no such table" not in str(error.orig)
+    return isinstance(error, DBAPIError) and error.connection_invalidated
+
+
+def _postgresql_engine(url: str, pool_size: int) -> Engine:
+    return create_engine(
+        url, pool_size=pool_size, max_overflow=0, pool_pre_ping=True, hide_parameters=True
+    )
+
+
+def _sqlite_engine(url: str, pool_size: int) -> Engine:
+    engine = create_engine(
+        url,
+        pool_size=pool_size,
+        max_overflow=0,
+        hide_parameters=True,
+        connect_args={"check_same_thread": False, "timeout": SQLITE_BUSY_SECONDS},
+    )
+
+    @event.listens_for(engine, "connect")
+    def _configure(dbapi_connection: Any, _record: Any) -> None:
+        # The driver's own BEGIN is deferred; transactions are begun below instead.
+        dbapi_connection.isolation_level = None
+        for pragma in (
+            "journal_mode=WAL",
+            # A commit survives a power cut; `NORMAL` would lose the last ones.
+            "synchronous=FULL",
+            "foreign_keys=ON",
+            # What is deleted is overwritten with zeros: a removed key leaves no ciphertext.
+            "secure_delete=ON",
+        ):
+            dbapi_connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        writes = connection.get_execution_options().get("byok_write")
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return engine

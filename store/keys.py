@@ -1,0 +1,468 @@
+"""Provider keys: one active key per account and provider, as the highest revision says.
+
+`key_slots` is a last-writer-wins register per account and provider, `key_settings` one per key.
+Both may be written before the key they speak of is known, so that every interleaving and
+repetition of the same events ends in the same state.
+"""
+
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import Connection, Row, Select, and_, false, func, select, update
+
+from store.accounts import NANO
+from store.schema import key_history, key_settings, key_slots, provider_keys
+from store.statements import insert_into, upsert
+from store.vault import StoredKey
+
+RESEND_SECONDS = 60
+"""A validation that was asked for and not heard of is asked for again after this."""
+
+QUOTA_PROBE_SECONDS = 15 * 60
+"""A key without quota is probed again after this."""
+
+FIRST_LOOK_SECONDS = 5
+"""The scheduler has a new key validated after this, if the message after the commit was lost."""
+
+
+class KeyIdTaken(ValueError):
+    """The key id belongs to another account."""
+
+    def __init__(self) -> None:
+        super().__init__("The key id belongs to another account: give every key an id of its own.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyRecord:
+    """A provider key without its secret. Times are Unix ms."""
+
+    key_id: str
+    account_id: str
+    provider: str
+    revision: int
+    status: str
+    reason: str
+    last4: str
+    added_at: int
+    tested_at: int | None
+    last_ok_at: int | None
+    removed_at: int | None
+    requests: int
+    validation_no: int
+    validation_failures: int
+    suspect: bool
+    allow_platform_fallback: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatusChange:
+    """A key moved from one status or reason to another."""
+
+    account_id: str
+    key_id: str
+    provider: str
+    revision: int
+    old_status: str | None
+    new_status: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cause:
+    """Who or what changes a key's state; it is written into the key's history."""
+
+    name: str
+    event_id: str
+    source: str
+    history_id: str
+    now: int
+
+
+def take_slot(
+    connection: Connection,
+    account_id: str,
+    provider: str,
+    *,
+    key_id: str | None,
+    revision: int,
+    event_id: str,
+) -> bool:
+    """Let `key_id` (or nothing) be the account's key where (revision, event id) is higher."""
+    row = connection.execute(
+        select(key_slots.c.revision, key_slots.c.event_id)
+        .where(key_slots.c.account_id == account_id, key_slots.c.provider == provider)
+        .with_for_update()
+    ).one_or_none()
+    if row is not None and (revision, event_id) <= (row.revision, row.event_id):
+        return False
+    upsert(
+        connection,
+        key_slots,
+        {
+            "account_id": account_id,
+            "provider": provider,
+            "revision": revision,
+            "event_id": event_id,
+            "key_id": key_id,
+        },
+    )
+    return True
+
+
+def set_settings(
+    connection: Connection,
+    account_id: str,
+    key_id: str,
+    *,
+    revision: int,
+    event_id: str,
+    allow_platform_fallback: bool,
+    budget_usd: Decimal | None,
+) -> bool:
+    """Take over a key's settings where (revision, event id) is higher; whether they were."""
+    row = connection.execute(
+        select(key_settings.c.revision, key_settings.c.event_id)
+        .where(key_settings.c.account_id == account_id, key_settings.c.key_id == key_id)
+        .with_for_update()
+    ).one_or_none()
+    if row is not None and (revision, event_id) <= (row.revision, row.event_id):
+        return False
+    upsert(
+        connection,
+        key_settings,
+        {
+            "account_id": account_id,
+            "key_id": key_id,
+            "revision": revision,
+            "event_id": event_id,
+            "allow_platform_fallback": allow_platform_fallback,
+            "budget_nano_usd": None if budget_usd is None else int(budget_usd * NANO),
+        },
+    )
+    return True
+
+
+def refuse_foreign_id(connection: Connection, account_id: str, key_id: str) -> None:
+    """Raise `KeyIdTaken` where another account owns `key_id`."""
+    owner = connection.execute(
+        select(provider_keys.c.account_id).where(provider_keys.c.key_id == key_id)
+    ).scalar_one_or_none()
+    if owner is not None and owner != account_id:
+        raise KeyIdTaken
+
+
+def put(
+    connection: Connection,
+    *,
+    account_id: str,
+    provider: str,
+    key_id: str,
+    revision: int,
+    status: str,
+    reason: str,
+    stored: StoredKey | None,
+    fingerprint: bytes | None,
+    last4: str,
+    validate_at: int | None,
+    cause: Cause,
+) -> StatusChange:
+    """Write a key that took its slot. A key whose shape is wrong is kept without its secret."""
+    row = {
+        "key_id": key_id,
+        "account_id": account_id,
+        "provider": provider,
+        "revision": revision,
+        "status": status,
+        "reason": reason,
+        "master_key_id": stored and stored.master_key_id,
+        "wrapped_key": stored and stored.wrapped_key,
+        "ciphertext": stored and stored.ciphertext,
+        "last4": last4,
+        "fingerprint": fingerprint,
+        "added_at": cause.now,
+        "tested_at": None if stored else cause.now,
+        "last_ok_at": None,
+        "removed_at": None,
+        "validate_at": validate_at,
+        "validation_failures": 0,
+        "suspect": False,
+    }
+    insert = insert_into(connection, provider_keys)
+    old = find(connection, key_id)
+    # Where a removed key's id comes again, its validation number goes on counting: a verdict
+    # on the old secret must not touch the new one.
+    connection.execute(
+        insert.values(**row, validation_no=1).on_conflict_do_update(
+            index_elements=["key_id"],
+            set_={name: insert.excluded[name] for name in row if name != "key_id"}
+            | {"validation_no": provider_keys.c.validation_no + 1},
+        )
+    )
+    return _note(
+        connection, _change(old, account_id, key_id, provider, revision, status, reason), cause
+    )
+
+
+def destroy(connection: Connection, key: KeyRecord, cause: Cause) -> StatusChange:
+    """Destroy a key's ciphertext and data key in this transaction; a tombstone stays."""
+    connection.execute(
+        update(provider_keys)
+        .where(provider_keys.c.key_id == key.key_id)
+        .values(
+            status="removed",
+            reason=cause.name,
+            master_key_id=None,
+            wrapped_key=None,
+            ciphertext=None,
+            fingerprint=None,
+            removed_at=cause.now,
+            validate_at=None,
+            validation_no=provider_keys.c.validation_no + 1,
+        )
+    )
+    change = _change(
+        key, key.account_id, key.key_id, key.provider, key.revision, "removed", cause.name
+    )
+    return _note(connection, change, cause)
+
+
+def set_status(
+    connection: Connection,
+    key: KeyRecord,
+    *,
+    status: str,
+    reason: str,
+    validate_at: int | None,
+    succeeded: bool,
+    told: bool,
+    cause: Cause,
+) -> StatusChange | None:
+    """Write a verdict; the change, or `None` where status and reason stay.
+
+    `told` says whether the provider gave an answer that tells something of the key (else only
+    the number of failed validations grows), `succeeded` whether it accepted the key.
+    """
+    values: dict[str, Any] = {
+        "status": status,
+        "reason": reason,
+        "validate_at": validate_at,
+        "suspect": False if told else provider_keys.c.suspect,
+        "validation_failures": 0 if succeeded else provider_keys.c.validation_failures + 1,
+    }
+    if told:
+        values["tested_at"] = cause.now
+    if succeeded:
+        values["last_ok_at"] = cause.now
+    connection.execute(
+        update(provider_keys).where(provider_keys.c.key_id == key.key_id).values(**values)
+    )
+    if (status, reason) == (key.status, key.reason):
+        return None
+    change = _change(key, key.account_id, key.key_id, key.provider, key.revision, status, reason)
+    return _note(connection, change, cause)
+
+
+def ask_validation(connection: Connection, key_id: str, at: int, *, suspect: bool = False) -> bool:
+    """Have a key validated at `at` (Unix ms), unless that is already so; whether it was new.
+
+    `suspect` marks a key that an analysis saw refused: it is not used until the verdict.
+    """
+    statement = update(provider_keys).where(
+        provider_keys.c.key_id == key_id, provider_keys.c.removed_at.is_(None)
+    )
+    if suspect:
+        statement = statement.where(provider_keys.c.suspect == false()).values(suspect=True)
+    return bool(connection.execute(statement.values(validate_at=at)).rowcount)
+
+
+def begin_validation(connection: Connection, key_id: str, now: int) -> KeyRecord | None:
+    """Take a validation number for a key; `None` where the key is gone.
+
+    If nothing more is heard of this validation, another one is due after `RESEND_SECONDS`.
+    """
+    taken = connection.execute(
+        update(provider_keys)
+        .where(
+            provider_keys.c.key_id == key_id,
+            provider_keys.c.removed_at.is_(None),
+            provider_keys.c.ciphertext.is_not(None),
+        )
+        .values(
+            validation_no=provider_keys.c.validation_no + 1,
+            validate_at=now + RESEND_SECONDS * 1000,
+        )
+    )
+    return find(connection, key_id) if taken.rowcount else None
+
+
+def any_validation_due(connection: Connection, now: int) -> bool:
+    """Whether `take_due_validations` would find anything; a plain read."""
+    found = connection.execute(
+        select(provider_keys.c.key_id).where(provider_keys.c.validate_at <= now).limit(1)
+    )
+    return found.first() is not None
+
+
+def take_due_validations(connection: Connection, now: int, limit: int) -> list[str]:
+    """Keys whose validation is due, put off so that they come again if nothing is heard."""
+    ids = list(
+        connection.execute(
+            select(provider_keys.c.key_id)
+            .where(provider_keys.c.validate_at <= now)
+            .order_by(provider_keys.c.validate_at)
+            .limit(limit)
+            .with_for_update(skip_locked=True)
+        ).scalars()
+    )
+    if ids:
+        connection.execute(
+            update(provider_keys)
+            .where(provider_keys.c.key_id.in_(ids))
+            .values(validate_at=now + RESEND_SECONDS * 1000)
+        )
+    return ids
+
+
+def refresh_ok(connection: Connection, key_id: str, now: int) -> None:
+    """Note that real traffic proved a key."""
+    connection.execute(
+        update(provider_keys)
+        .where(provider_keys.c.key_id == key_id, provider_keys.c.removed_at.is_(None))
+        .values(last_ok_at=now)
+    )
+
+
+def find(connection: Connection, key_id: str, *, lock: bool = False) -> KeyRecord | None:
+    """One key, removed ones too; with `lock` it is held for a change."""
+    statement = _RECORDS.where(provider_keys.c.key_id == key_id)
+    if lock:
+        statement = statement.with_for_update(of=provider_keys)
+    row = connection.execute(statement).one_or_none()
+    return None if row is None else _record(row)
+
+
+def active(connection: Connection, account_id: str, *, share: bool = False) -> dict[str, KeyRecord]:
+    """The account's active keys by provider; with `share` they are held against change."""
+    statement = _RECORDS.join(
+        key_slots,
+        and_(
+            key_slots.c.key_id == provider_keys.c.key_id,
+            key_slots.c.account_id == provider_keys.c.account_id,
+            key_slots.c.provider == provider_keys.c.provider,
+        ),
+    ).where(provider_keys.c.account_id == account_id, provider_keys.c.removed_at.is_(None))
+    if share:
+        statement = statement.with_for_update(read=True, of=provider_keys)
+    return {row.provider: _record(row) for row in connection.execute(statement)}
+
+
+def superseded(
+    connection: Connection, account_id: str, provider: str, key_id: str | None
+) -> list[KeyRecord]:
+    """The account's keys for a provider that are neither removed nor `key_id`."""
+    statement = _RECORDS.where(
+        provider_keys.c.account_id == account_id,
+        provider_keys.c.provider == provider,
+        provider_keys.c.removed_at.is_(None),
+    ).order_by(provider_keys.c.key_id)
+    if key_id is not None:
+        statement = statement.where(provider_keys.c.key_id != key_id)
+    return [_record(row) for row in connection.execute(statement.with_for_update(of=provider_keys))]
+
+
+def stored_key(connection: Connection, key_id: str) -> StoredKey | None:
+    """The encrypted secret of a key, or `None` where it is destroyed or was never kept."""
+    row = connection.execute(
+        select(
+            provider_keys.c.master_key_id, provider_keys.c.wrapped_key, provider_keys.c.ciphertext
+        ).where(provider_keys.c.key_id == key_id, provider_keys.c.removed_at.is_(None))
+    ).one_or_none()
+    if row is None or row.ciphertext is None:
+        return None
+    return StoredKey(row.master_key_id, row.wrapped_key, row.ciphertext)
+
+
+def highest_revision(connection: Connection, account_id: str) -> int:
+    """The highest revision seen in the account's key events; 0 where there is none."""
+    highest = 0
+    for table in (key_slots, key_settings):
+        found = connection.execute(
+            select(func.max(table.c.revision)).where(table.c.account_id == account_id)
+        ).scalar()
+        highest = max(highest, found or 0)
+    return highest
+
+
+def counts(connection: Connection) -> dict[tuple[str, str, str], int]:
+    """How many keys there are, by (provider, status, reason); removed ones are left out."""
+    rows = connection.execute(
+        select(
+            provider_keys.c.provider, provider_keys.c.status, provider_keys.c.reason, func.count()
+        )
+        .where(provider_keys.c.removed_at.is_(None))
+        .group_by(provider_keys.c.provider, provider_keys.c.status, provider_keys.c.reason)
+    )
+    return {(provider, status, reason): count for provider, status, reason, count in rows}
+
+
+def _change(
+    old: KeyRecord | None,
+    account_id: str,
+    key_id: str,
+    provider: str,
+    revision: int,
+    status: str,
+    reason: str,
+) -> StatusChange:
+    return StatusChange(
+        account_id=account_id,
+        key_id=key_id,
+        provider=provider,
+        revision=revision,
+        old_status=old.status if old else None,
+        new_status=status,
+        reason=reason,
+    )
+
+
+def _note(connection: Connection, change: StatusChange, cause: Cause) -> StatusChange:
+    connection.execute(
+        key_history.insert().values(
+            id=cause.history_id,
+            at=cause.now,
+            account_id=change.account_id,
+            key_id=change.key_id,
+            cause=cause.name,
+            event_id=cause.event_id,
+            source=cause.source,
+            old_status=change.old_status,
+            new_status=change.new_status,
+            reason=change.reason,
+        )
+    )
+    return change
+
+
+_PLAIN = tuple(
+    column
+    for column in provider_keys.c
+    if column.name
+    not in ("master_key_id", "wrapped_key", "ciphertext", "fingerprint", "validate_at")
+)
+_RECORDS: Select[Any] = select(
+    *_PLAIN, func.coalesce(key_settings.c.allow_platform_fallback, false()).label("allow")
+).select_from(
+    provider_keys.outerjoin(
+        key_settings,
+        and_(
+            key_settings.c.account_id == provider_keys.c.account_id,
+            key_settings.c.key_id == provider_keys.c.key_id,
+        ),
+    )
+)
+
+
+def _record(row: Row[Any]) -> KeyRecord:
+    fields = dict(row._mapping)
+    return KeyRecord(allow_platform_fallback=bool(fields.pop("allow")), **fields)

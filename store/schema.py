@@ -1,0 +1,311 @@
+"""The tables. Times are Unix times in milliseconds (`*_at`), money is in nano-dollars.
+
+The migrations in `store/migrations` make these tables; a test holds the two together.
+"""
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    text,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    }
+)
+
+_ID = String(160)
+_CODE = String(64)
+
+
+def _count(name: str) -> Column[int]:
+    return Column(name, BigInteger, nullable=False, server_default=text("0"))
+
+
+accounts = Table(
+    "accounts",
+    metadata,
+    Column("account_id", _ID, primary_key=True),
+    Column("revision", BigInteger, nullable=False),
+    Column("event_id", _ID, nullable=False),
+    Column("deleted", Boolean, nullable=False),
+    # Key events up to this revision are of a life that is over.
+    Column("deleted_revision", BigInteger, nullable=False, server_default=text("-1")),
+    Column("plan", _CODE, nullable=False),
+    Column("plan_status", _CODE, nullable=False),
+    Column("ai_consent", Boolean, nullable=False),
+    Column("credits_limit", BigInteger),
+    Column("period_start_at", BigInteger, nullable=False),
+    Column("period_end_at", BigInteger, nullable=False),
+    Column("timezone", _CODE, nullable=False),
+    Column("custom_categories", JSON, nullable=False),
+    Column("category_overrides", JSON, nullable=False),
+    Column("budget_nano_usd", BigInteger),
+    Column("updated_at", BigInteger, nullable=False),
+)
+
+surrogates = Table(
+    "surrogates",
+    metadata,
+    Column("account_id", _ID, primary_key=True),
+    Column("surrogate", _CODE, nullable=False, unique=True),
+)
+
+data_keys = Table(
+    "data_keys",
+    metadata,
+    Column("scope", _ID, primary_key=True),
+    Column("master_key_id", _CODE, nullable=False, index=True),
+    Column("wrapped_key", LargeBinary, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+)
+
+key_slots = Table(
+    "key_slots",
+    metadata,
+    Column("account_id", _ID, primary_key=True),
+    Column("provider", _CODE, primary_key=True),
+    Column("revision", BigInteger, nullable=False),
+    Column("event_id", _ID, nullable=False),
+    Column("key_id", _ID),
+)
+
+key_settings = Table(
+    "key_settings",
+    metadata,
+    Column("account_id", _ID, primary_key=True),
+    Column("key_id", _ID, primary_key=True),
+    Column("revision", BigInteger, nullable=False),
+    Column("event_id", _ID, nullable=False),
+    Column("allow_platform_fallback", Boolean, nullable=False),
+    Column("budget_nano_usd", BigInteger),
+)
+
+provider_keys = Table(
+    "provider_keys",
+    metadata,
+    Column("key_id", _ID, primary_key=True),
+    Column("account_id", _ID, nullable=False, index=True),
+    Column("provider", _CODE, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    Column("status", _CODE, nullable=False),
+    Column("reason", _CODE, nullable=False),
+    Column("master_key_id", _CODE, index=True),
+    Column("wrapped_key", LargeBinary),
+    Column("ciphertext", LargeBinary),
+    Column("last4", String(4), nullable=False),
+    Column("fingerprint", LargeBinary),
+    Column("added_at", BigInteger, nullable=False),
+    Column("tested_at", BigInteger),
+    Column("last_ok_at", BigInteger),
+    Column("removed_at", BigInteger),
+    _count("requests"),
+    # Fences verdicts: one that was asked for under another number changes nothing.
+    _count("validation_no"),
+    _count("validation_failures"),
+    Column("validate_at", BigInteger),
+    Column("suspect", Boolean, nullable=False, server_default=text("false")),
+)
+Index("ix_provider_keys_validate_at", provider_keys.c.validate_at)
+
+key_history = Table(
+    "key_history",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("at", BigInteger, nullable=False),
+    Column("account_id", _ID, nullable=False),
+    Column("key_id", _ID, nullable=False, index=True),
+    Column("cause", _CODE, nullable=False),
+    Column("event_id", _ID, nullable=False),
+    Column("source", String(256), nullable=False),
+    Column("old_status", _CODE),
+    Column("new_status", _CODE, nullable=False),
+    Column("reason", _CODE, nullable=False),
+)
+
+waiting_events = Table(
+    "waiting_events",
+    metadata,
+    Column("event_id", _ID, primary_key=True),
+    Column("account_id", _ID, nullable=False, index=True),
+    Column("queue", _CODE, nullable=False),
+    Column("envelope", Text, nullable=False),
+    Column("until_at", BigInteger, nullable=False),
+    Column("due_at", BigInteger, nullable=False, index=True),
+)
+
+analyses = Table(
+    "analyses",
+    metadata,
+    Column("account_id", _ID, primary_key=True),
+    Column("request_id", _ID, primary_key=True),
+    Column("event_id", _ID, nullable=False),
+    Column("digest", LargeBinary, nullable=False),
+    Column("operation", _CODE, nullable=False),
+    Column("provider_wanted", _CODE, nullable=False),
+    Column("model_wanted", String(100)),
+    Column("input", LargeBinary),
+    Column("state", _CODE, nullable=False),
+    Column("reason", _CODE, nullable=False, server_default=text("''")),
+    Column("due_at", BigInteger),
+    _count("attempt"),
+    _count("setbacks"),
+    _count("bad_answers"),
+    Column("process_id", _ID),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+    Column("finished_at", BigInteger),
+    # The credit period in which this request holds a reserved credit.
+    Column("credit_period_at", BigInteger),
+    Column("credential", _CODE),
+    Column("key_id", _ID),
+    Column("provider", _CODE),
+    Column("model", String(100)),
+    Column("answered_by", _CODE),
+    Column("fallback_reason", _CODE),
+    Column("prompt_version", _CODE),
+    Column("result", JSON(none_as_null=True)),
+    Column("usage", JSON(none_as_null=True)),
+)
+Index("ix_analyses_due_at", analyses.c.due_at, postgresql_where=analyses.c.due_at.is_not(None))
+Index("ix_analyses_state_process_id", analyses.c.state, analyses.c.process_id)
+Index("ix_analyses_key_waits", analyses.c.account_id, analyses.c.state, analyses.c.reason)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("account_id", _ID, primary_key=True),
+    Column("request_id", _ID, primary_key=True),
+    Column("attempt", Integer, primary_key=True),
+    Column("state", _CODE, nullable=False),
+    Column("outcome", _CODE),
+    Column("process_id", _ID, nullable=False),
+    Column("provider", _CODE, nullable=False),
+    Column("model", String(100), nullable=False),
+    Column("credential", _CODE, nullable=False),
+    Column("key_id", _ID),
+    Column("fallback_reason", _CODE),
+    Column("started_at", BigInteger, nullable=False),
+    Column("ended_at", BigInteger),
+    Column("provider_request_id", String(200)),
+)
+Index("ix_attempts_state_process_id", attempts.c.state, attempts.c.process_id)
+
+processes = Table(
+    "processes",
+    metadata,
+    Column("process_id", _ID, primary_key=True),
+    Column("role", _CODE, nullable=False),
+    Column("host", String(256), nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("started_at", BigInteger, nullable=False),
+    Column("heartbeat_at", BigInteger, nullable=False),
+    Column("stopped_at", BigInteger),
+)
+
+credit_periods = Table(
+    "credit_periods",
+    metadata,
+    Column("account_id", _ID, primary_key=True),
+    Column("period_start_at", BigInteger, primary_key=True),
+    _count("used"),
+    _count("reserved"),
+    Column("exhausted_at", BigInteger),
+)
+
+cooldowns = Table(
+    "cooldowns",
+    metadata,
+    Column("scope", _ID, primary_key=True),
+    Column("until_at", BigInteger, nullable=False),
+    Column("reason", _CODE, nullable=False),
+)
+
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("kind", _CODE, nullable=False),
+    Column("payload", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("due_at", BigInteger, nullable=False),
+    _count("sends"),
+)
+Index("ix_outbox_kind_due_at", outbox.c.kind, outbox.c.due_at)
+
+ledger = Table(
+    "ledger",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("kind", _CODE, nullable=False),
+    Column("surrogate", _CODE, nullable=False),
+    Column("request_id", _ID, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("operation", _CODE, nullable=False),
+    Column("completes", Boolean, nullable=False),
+    Column("provider", _CODE, nullable=False),
+    Column("model", String(100), nullable=False),
+    Column("credential", _CODE, nullable=False),
+    Column("key_id", _ID),
+    Column("fallback_reason", _CODE),
+    _count("input_tokens"),
+    _count("cached_read_tokens"),
+    _count("cache_write_tokens"),
+    _count("output_tokens"),
+    _count("reasoning_tokens"),
+    _count("cost_nano_usd"),
+    Column("priced", Boolean, nullable=False),
+    Column("price_version", _CODE, nullable=False),
+    Column("provider_request_id", String(200)),
+    Column("at", BigInteger, nullable=False),
+    Column("local_date", String(10), nullable=False),
+    Column("digest", LargeBinary, nullable=False),
+)
+Index("ix_ledger_surrogate_local_date", ledger.c.surrogate, ledger.c.local_date)
+
+daily_usage = Table(
+    "daily_usage",
+    metadata,
+    Column("surrogate", _CODE, primary_key=True),
+    Column("local_date", String(10), primary_key=True),
+    Column("operation", _CODE, primary_key=True),
+    Column("provider", _CODE, primary_key=True),
+    Column("model", String(100), primary_key=True),
+    Column("credential", _CODE, primary_key=True),
+    _count("operations"),
+    _count("calls"),
+    _count("input_tokens"),
+    _count("cached_read_tokens"),
+    _count("cache_write_tokens"),
+    _count("output_tokens"),
+    _count("reasoning_tokens"),
+    _count("cost_nano_usd"),
+    _count("unpriced_calls"),
+)
+
+set_aside = Table(
+    "set_aside",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("at", BigInteger, nullable=False, index=True),
+    Column("queue", _CODE, nullable=False),
+    Column("reason", _CODE, nullable=False),
+    Column("sentence", Text, nullable=False),
+    Column("event_id", _ID),
+    Column("event_type", _ID),
+    Column("account_id", _ID),
+    # The message as it came, under the vault: it may hold what should not have been sent.
+    Column("payload", LargeBinary, nullable=False),
+)

@@ -1,0 +1,77 @@
+"""What could not be read or done: kept with its reason, visible, out of everybody's way."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, func, select
+
+from store.schema import set_aside
+from store.statements import insert_ignore
+from store.vault import SYSTEM_SCOPE, Vault
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetAside:
+    """A message that was set aside; its bytes are read with `payload`."""
+
+    id: str
+    at: int
+    queue: str
+    reason: str
+    sentence: str
+    event_id: str | None
+    event_type: str | None
+    account_id: str | None
+
+
+def put(connection: Connection, vault: Vault, item: SetAside, payload: bytes) -> bool:
+    """Keep `payload`, encrypted, under the item's reason; false where the id is kept already."""
+    return insert_ignore(
+        connection,
+        set_aside,
+        {
+            "id": item.id,
+            "at": item.at,
+            "queue": item.queue,
+            "reason": item.reason,
+            "sentence": item.sentence,
+            "event_id": item.event_id,
+            "event_type": item.event_type,
+            "account_id": item.account_id,
+            "payload": vault.encrypt(
+                connection, SYSTEM_SCOPE, f"set-aside:{item.id}", payload, item.at
+            ),
+        },
+    )
+
+
+def newest(connection: Connection, limit: int = 100) -> list[SetAside]:
+    """What was set aside, newest first."""
+    rows = connection.execute(_COLUMNS.order_by(set_aside.c.at.desc(), set_aside.c.id).limit(limit))
+    return [SetAside(**row._mapping) for row in rows]
+
+
+def find(connection: Connection, item_id: str) -> SetAside | None:
+    """One item, or `None`."""
+    row = connection.execute(_COLUMNS.where(set_aside.c.id == item_id)).one_or_none()
+    return None if row is None else SetAside(**row._mapping)
+
+
+def payload(connection: Connection, vault: Vault, item_id: str) -> bytes:
+    """The message as it came. Raises `DoesNotOpen` where it was altered."""
+    stored = connection.execute(
+        select(set_aside.c.payload).where(set_aside.c.id == item_id)
+    ).scalar_one()
+    return vault.decrypt(connection, SYSTEM_SCOPE, f"set-aside:{item_id}", stored)
+
+
+def counts(connection: Connection) -> dict[tuple[str, str], int]:
+    """How many are set aside, by (queue, reason)."""
+    rows = connection.execute(
+        select(set_aside.c.queue, set_aside.c.reason, func.count()).group_by(
+            set_aside.c.queue, set_aside.c.reason
+        )
+    )
+    return {(queue, reason): count for queue, reason, count in rows}
+
+
+_COLUMNS = select(*(column for column in set_aside.c if column.name != "payload"))

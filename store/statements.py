@@ -1,0 +1,40 @@
+"""Statements that SQLite and PostgreSQL spell alike but SQLAlchemy keeps apart."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Table
+from sqlalchemy.dialects import postgresql, sqlite
+
+Insert = postgresql.Insert | sqlite.Insert
+
+
+def insert_into(connection: Connection, table: Table) -> Any:
+    """`INSERT` of the connection's dialect, which has `on_conflict_do_…`."""
+    return (sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert)(table)
+
+
+def insert_ignore(connection: Connection, table: Table, values: Mapping[str, Any]) -> bool:
+    """Insert one row unless its key is taken; whether it was inserted."""
+    statement = insert_into(connection, table).on_conflict_do_nothing()
+    # By what comes back, not by the row count: on PostgreSQL that is -1 for an INSERT.
+    inserted = connection.execute(statement.values(**values).returning(*table.primary_key))
+    return inserted.first() is not None
+
+
+def upsert(connection: Connection, table: Table, values: Mapping[str, Any]) -> None:
+    """Insert one row, or overwrite the row that has its primary key."""
+    keys = [column.name for column in table.primary_key]
+    statement = insert_into(connection, table).values(**values)
+    connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=keys,
+            set_={name: statement.excluded[name] for name in values if name not in keys},
+        )
+    )
+
+
+def insert_many(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert rows in one round trip."""
+    if rows:
+        connection.execute(table.insert(), list(rows))

@@ -1,0 +1,276 @@
+"""The whole system in one process, driven through its doors: events in, store and stream out."""
+
+import base64
+import json
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from deploy.local.sandbox import SandboxServer
+from events import (
+    AccountUpdated,
+    AnalysisRequested,
+    CreditPeriod,
+    EventData,
+    KeyAdded,
+    KeyRemoved,
+    KeyReplaced,
+    MailInput,
+    Operation,
+    Provider,
+    ProviderChoice,
+    seal_input,
+    seal_key,
+)
+from store import accounts, analyses, keys, ledger, migrate, outbox
+from store.analyses import Request
+from store.keys import KeyRecord
+from workers import scheduler, worker
+from workers.app import App
+from workers.relay import EVENT_FIELD, STREAM
+from workers.settings import Settings
+
+GOOD_OPENAI = "sk-proj-sandbox-good-openai-not-a-real-key-0001"
+GOOD_ANTHROPIC = "sk-ant-api03-sandbox-good-anthropic-not-a-real-key-0001"
+PLATFORM_OPENAI = "sk-proj-sandbox-platform-openai-not-a-real-key"
+PLATFORM_ANTHROPIC = "sk-ant-api03-sandbox-platform-anthropic-not-a-real-key"
+
+MAIL = MailInput.model_validate(
+    {
+        "subject": "Lunch on Friday?",
+        "from": "Ann <ann@example.org>",
+        "to": "bob@example.org",
+        "text": "Hi Bob, shall we have lunch on Friday? Please let me know. Ann",
+    }
+)
+
+PATIENCE = 30.0
+
+
+def fake_key(byte: int) -> str:
+    """A named key of 32 equal bytes."""
+    return f"t{byte}:{base64.b64encode(bytes([byte]) * 32).decode()}"
+
+
+def make_settings(
+    state_dir: Path, *, broker: str, database: str, sandbox: SandboxServer, **more: Any
+) -> Settings:
+    """Settings that name every service, whatever the environment says."""
+    return Settings(
+        **{
+            "state_dir": state_dir,
+            "broker_url": broker,
+            "database_url": database,
+            "master_keys": fake_key(1),
+            "sealing_keys": fake_key(2),
+            "platform_openai_key": PLATFORM_OPENAI,
+            "platform_anthropic_key": PLATFORM_ANTHROPIC,
+            "OPENAI_BASE_URL": sandbox.openai_url,
+            "ANTHROPIC_BASE_URL": sandbox.anthropic_url,
+            "analysis_threads": 8,
+            "key_threads": 2,
+            **more,
+        }
+    )
+
+
+class Road:
+    """A worker and a scheduler in threads, and the doors of the system."""
+
+    def __init__(self, settings: Settings, sandbox: SandboxServer) -> None:
+        self.settings = settings
+        self.sandbox = sandbox
+        self.app = App(settings, role="test")
+        self._apps: list[App] = []
+        self._threads: list[threading.Thread] = []
+        self._revision = 0
+
+    def start(self) -> None:
+        """Start a worker and a scheduler."""
+        migrate.upgrade(self.app.database)
+        for role, run in (("worker", worker.run), ("scheduler", scheduler.run)):
+            app = App(self.settings, role=role)
+            thread = threading.Thread(target=run, args=(app,), name=role)
+            thread.start()
+            self._apps.append(app)
+            self._threads.append(thread)
+
+    def stop(self) -> None:
+        """Stop them and wait until they have."""
+        for app in self._apps:
+            app.stopping.set()
+        for thread in self._threads:
+            thread.join(60)
+            assert not thread.is_alive(), f"{thread.name} does not stop"
+        for app in (*self._apps, self.app):
+            app.close()
+
+    def revision(self) -> int:
+        """The next revision of the system of record."""
+        self._revision += 1
+        return self._revision
+
+    def publish(self, data: EventData, account: str) -> str:
+        """Publish an event; its id."""
+        return self.app.publisher.publish(data, account=account).id
+
+    def account(
+        self,
+        account: str = "acme",
+        *,
+        plan: str = "business",
+        consent: bool = True,
+        credits: int | None = 100,  # noqa: A002 -- the event's own name
+        **more: Any,
+    ) -> None:
+        """Publish an account's state and wait until the store has it."""
+        revision = self.revision()
+        now = datetime.now(UTC)
+        self.publish(
+            AccountUpdated(
+                revision=revision,
+                plan=plan,
+                ai_consent=consent,
+                credits=credits,
+                credit_period=CreditPeriod(
+                    start=datetime(2026, 1, 1, tzinfo=UTC), end=now + timedelta(days=30)
+                ),
+                **more,
+            ),
+            account,
+        )
+        self.until(lambda: self._account_revision(account) >= revision)
+
+    def give_key(
+        self,
+        pasted: str = GOOD_OPENAI,
+        account: str = "acme",
+        *,
+        provider: Provider | None = None,
+        key_id: str | None = None,
+        replaces: bool = False,
+        fallback: bool = False,
+        settled: bool = True,
+    ) -> str:
+        """Connect a key, and with `settled` wait for its verdict; its id."""
+        if provider is None:
+            provider = Provider.ANTHROPIC if "sk-ant" in pasted else Provider.OPENAI
+        key_id = key_id or f"key-{self.app.effects.new_id()}"
+        kind = KeyReplaced if replaces else KeyAdded
+        self.publish(
+            kind(
+                revision=self.revision(),
+                provider=provider,
+                key_id=key_id,
+                sealed_key=seal_key(
+                    pasted,
+                    self.settings.sealing_public,
+                    account=account,
+                    provider=provider,
+                    key_id=key_id,
+                ),
+                allow_platform_fallback=fallback,
+            ),
+            account,
+        )
+        if settled:
+            self.until(lambda: (k := self.key(key_id)) is not None and k.status != "pending")
+        return key_id
+
+    def remove_key(self, key_id: str, account: str = "acme") -> None:
+        """Remove a key and wait until it is gone."""
+        key = self.key(key_id)
+        assert key is not None
+        self.publish(
+            KeyRemoved(revision=self.revision(), provider=Provider(key.provider), key_id=key_id),
+            account,
+        )
+        self.until(lambda: (k := self.key(key_id)) is not None and k.removed_at is not None)
+
+    def ask(
+        self,
+        account: str = "acme",
+        *,
+        mail: MailInput = MAIL,
+        provider: ProviderChoice = ProviderChoice.AUTO,
+        request_id: str | None = None,
+        **more: Any,
+    ) -> str:
+        """Publish an analysis request; its id."""
+        request_id = request_id or f"req-{self.app.effects.new_id()}"
+        self.publish(
+            AnalysisRequested(
+                request_id=request_id,
+                operation=Operation.CLASSIFY,
+                provider=provider,
+                sealed_input=seal_input(
+                    mail.to_json(),
+                    self.settings.sealing_public,
+                    account=account,
+                    request_id=request_id,
+                ),
+                **more,
+            ),
+            account,
+        )
+        return request_id
+
+    def ended(self, request_id: str, account: str = "acme") -> Request:
+        """Wait until a request is in a terminal state; the request."""
+        self.until(
+            lambda: (
+                (r := self.request(request_id, account)) is not None
+                and r.state in analyses.TERMINAL
+            )
+        )
+        found = self.request(request_id, account)
+        assert found is not None
+        return found
+
+    def request(self, request_id: str, account: str = "acme") -> Request | None:
+        """A request as it stands."""
+        with self.app.database.read() as connection:
+            return analyses.find(connection, account, request_id)
+
+    def key(self, key_id: str) -> KeyRecord | None:
+        """A key as it stands."""
+        with self.app.database.read() as connection:
+            return keys.find(connection, key_id)
+
+    def settled_ledger(self) -> list[ledger.LedgerRow]:
+        """The ledger, once every usage row has arrived on it."""
+
+        def arrived() -> bool:
+            with self.app.database.read() as connection:
+                return outbox.USAGE not in outbox.backlog(connection)
+
+        self.until(arrived)
+        with self.app.database.read() as connection:
+            return ledger.rows_of(connection)
+
+    def out_events(self, kind: str) -> list[dict[str, Any]]:
+        """The out-events of a type (`key.status_changed`) once all have arrived on the stream."""
+
+        def arrived() -> bool:
+            with self.app.database.read() as connection:
+                return outbox.EVENT not in outbox.backlog(connection)
+
+        self.until(arrived)
+        entries = self.app.stream.xrange(STREAM)
+        events = [json.loads(fields[EVENT_FIELD.encode()]) for _, fields in entries]
+        return [event for event in events if event["type"] == f"byok.{kind}.v1"]
+
+    def until(self, holds: Callable[[], object], patience: float = PATIENCE) -> None:
+        """Look again and again until `holds`; fail after `patience` seconds."""
+        deadline = time.monotonic() + patience
+        waiting = threading.Event()
+        while not holds():
+            assert time.monotonic() < deadline, f"did not come to hold in {patience:g} s"
+            waiting.wait(0.01)
+
+    def _account_revision(self, account: str) -> int:
+        with self.app.database.read() as connection:
+            return accounts.highest_revision(connection, account)

@@ -1,0 +1,1 @@
+"""What is done: actors, providers, rules, the scheduler, the command line."""

@@ -1,0 +1,1 @@
+"""What is done for an analysis: reading the mail, the rules, the question, the answer."""

@@ -1,0 +1,258 @@
+"""Completing an attempt: one commit, fenced by the attempt's number."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from sqlalchemy import Connection
+
+from events import FallbackUsed, Operation, Provider
+from store import accounts, analyses, cooldowns, keys, ledger
+from workers.analyses import ending, retry
+from workers.analyses.operations import AnswerOffVocabulary, operation_of
+from workers.app import App
+from workers.billing import ledger_row, record
+from workers.keychanges import announce, cause_of
+from workers.providers.port import Answer, Failure, OutcomeClass
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sent:
+    """An attempt that was claimed, as its completion needs to know it."""
+
+    account_id: str
+    request_id: str
+    operation: Operation
+    provider: Provider
+    model: str
+    key_id: str | None
+    key_revision: int | None
+    fallback: str | None
+    attempt: int
+
+    @property
+    def credential(self) -> str:
+        """Whose key pays."""
+        return "byok" if self.key_id else "platform"
+
+
+def complete(app: App, sent: Sent, outcome: Answer | Failure, seconds: float) -> None:
+    """Write what came of an attempt: result or retry, credit, ledger, key, out-event.
+
+    An attempt that is no longer the request's current one is billed and changes nothing else.
+    """
+    checked = _check(sent, outcome)
+    _observe(app, sent, checked, seconds)
+    now = app.effects.now_ms()
+    with app.database.write() as connection:
+        request = analyses.find(connection, sent.account_id, sent.request_id, lock=True)
+        if request is None:
+            return
+        account = accounts.find(connection, sent.account_id, share=True)
+        late = not analyses.end_attempt(
+            connection,
+            sent.account_id,
+            sent.request_id,
+            sent.attempt,
+            state="answered" if outcome.tokens is not None else "failed",
+            outcome=_reason(checked),
+            provider_request_id=outcome.request_id,
+            now=now,
+        )
+        if late:
+            return
+        current = request.attempt == sent.attempt and request.state not in analyses.TERMINAL
+        consents = account is not None and account.ai_consent
+        completes = current and consents and isinstance(checked, Success)
+        billed = _bill(app, connection, sent, account, outcome, completes=completes)
+        if not current:
+            app.instruments.late_answers.inc()
+            return
+        if isinstance(checked, Success) and sent.key_id:
+            keys.refresh_ok(connection, sent.key_id, now)
+        if not consents:
+            ending.skip(app, connection, request, "consent")
+        elif isinstance(checked, Success):
+            cost = billed.cost_nano_usd if billed else 0
+            _succeed(app, connection, sent, request, checked, cost, seconds)
+        else:
+            _setback(app, connection, sent, request, checked, now)
+
+
+@dataclass(frozen=True, slots=True)
+class Success:
+    """An answer that fits the schema and the vocabulary."""
+
+    answer: Answer
+    result: dict[str, Any]
+
+
+def _check(sent: Sent, outcome: Answer | Failure) -> Success | Failure:
+    if isinstance(outcome, Failure):
+        return outcome
+    try:
+        signals = operation_of(sent.operation).check(outcome.value)
+    except AnswerOffVocabulary:
+        return Failure(
+            kind=OutcomeClass.BAD_ANSWER,
+            code="off_vocabulary",
+            status=200,
+            request_id=outcome.request_id,
+            model=outcome.model,
+            tokens=outcome.tokens,
+            limits=outcome.limits,
+        )
+    return Success(outcome, signals.model_dump(mode="json"))
+
+
+def _succeed(
+    app: App,
+    connection: Connection,
+    sent: Sent,
+    request: analyses.Request,
+    success: Success,
+    cost_nano_usd: int,
+    seconds: float,
+) -> None:
+    # A credit held for an earlier platform attempt is given back where an own key completed it.
+    ending.release_credit(connection, request, spent=sent.credential == "platform")
+    if sent.fallback is not None:
+        app.instruments.fallbacks.labels(sent.provider.value, sent.fallback).inc()
+        app.emit(
+            connection,
+            FallbackUsed(request_id=sent.request_id, provider=sent.provider, reason=sent.fallback),
+            account=sent.account_id,
+        )
+    tokens = success.answer.tokens
+    ending.finish_completed(
+        app,
+        connection,
+        request,
+        result=success.result,
+        by="model",
+        credential=sent.credential,
+        usage={
+            "input_tokens": tokens.input,
+            "cached_read_tokens": tokens.cached_read,
+            "cache_write_tokens": tokens.cache_write,
+            "output_tokens": tokens.output,
+            "reasoning_tokens": tokens.reasoning,
+            "cost_nano_usd": cost_nano_usd,
+            "latency_ms": round(seconds * 1000),
+        },
+    )
+
+
+def _setback(
+    app: App,
+    connection: Connection,
+    sent: Sent,
+    request: analyses.Request,
+    failure: Failure,
+    now: int,
+) -> None:
+    if request.state == analyses.WAITING:
+        # Its worker was given up meanwhile and it waits to be run again: leave it to that.
+        return
+    following = retry.decide(
+        failure,
+        own_key=sent.key_id is not None,
+        setbacks=request.setbacks,
+        bad_answers=request.bad_answers,
+        jitter=app.effects.jitter(),
+    )
+    if isinstance(following, retry.GiveUp):
+        ending.fail(app, connection, request, following.reason, retryable=following.retryable)
+        return
+    due_at = now
+    reason = ""
+    match following:
+        case retry.Again(wait, reason, cooldown):
+            due_at = now + int(wait * 1000)
+            if cooldown:
+                scope = (
+                    cooldowns.key_scope(sent.key_id)
+                    if sent.key_id
+                    else cooldowns.platform_scope(sent.provider)
+                )
+                cooldowns.set_until(connection, scope, due_at, reason)
+        case retry.AgainAfterVerdict(reason):
+            if sent.key_id and keys.ask_validation(connection, sent.key_id, now, suspect=True):
+                log.info("key_in_doubt", key_id=sent.key_id)
+        case retry.KeyOutOfQuota():
+            reason = "key_no_quota"
+            _note_no_quota(app, connection, sent, now)
+    ending.park(
+        app,
+        connection,
+        request,
+        reason,
+        due_at,
+        setback=failure.kind is not OutcomeClass.BAD_ANSWER,
+        bad_answer=failure.kind is OutcomeClass.BAD_ANSWER,
+    )
+
+
+def _note_no_quota(app: App, connection: Connection, sent: Sent, now: int) -> None:
+    key = keys.find(connection, sent.key_id, lock=True) if sent.key_id else None
+    if key is None or key.removed_at is not None or key.revision != sent.key_revision:
+        return
+    change = keys.set_status(
+        connection,
+        key,
+        status=key.status,
+        reason="no_quota",
+        validate_at=now + keys.QUOTA_PROBE_SECONDS * 1000,
+        succeeded=False,
+        told=True,
+        cause=cause_of(app, "analysis"),
+    )
+    announce(app, connection, change)
+
+
+def _bill(
+    app: App,
+    connection: Connection,
+    sent: Sent,
+    account: accounts.Account | None,
+    outcome: Answer | Failure,
+    *,
+    completes: bool,
+) -> ledger.LedgerRow | None:
+    """Whatever the provider billed is on the ledger, whether its answer is of use or not."""
+    if outcome.tokens is None:
+        return None
+    row = ledger_row(
+        app,
+        connection,
+        account=account,
+        account_id=sent.account_id,
+        kind=ledger.CALL,
+        request_id=sent.request_id,
+        attempt=sent.attempt,
+        operation=sent.operation.value,
+        completes=completes,
+        provider=sent.provider.value,
+        model=outcome.model or sent.model,
+        credential=sent.credential,
+        key_id=sent.key_id,
+        fallback_reason=sent.fallback,
+        tokens=outcome.tokens,
+        provider_request_id=outcome.request_id,
+    )
+    record(app, connection, row)
+    return row
+
+
+def _observe(app: App, sent: Sent, checked: Success | Failure, seconds: float) -> None:
+    kind = checked.kind if isinstance(checked, Failure) else OutcomeClass.OK
+    app.instruments.calls.labels(
+        sent.provider.value, sent.credential, kind.value, _reason(checked)
+    ).inc()
+    app.instruments.call_seconds.labels(sent.provider.value).observe(seconds)
+
+
+def _reason(checked: Success | Failure) -> str:
+    return checked.code if isinstance(checked, Failure) else "ok"

@@ -1,0 +1,129 @@
+"""Which key pays: the product's table, as a pure function.
+
+| the account's key for the provider | platform fallback off (default) | on |
+|---|---|---|
+| Valid | own key | own key |
+| Pending | wait for the verdict, at most 10 min, then fail `key_pending` | wait, then platform |
+| Invalid | fail `key_invalid` | platform |
+| no quota | fail `key_no_quota` | platform |
+| plan without BYOK | platform, reason `plan` | platform, reason `plan` |
+| none, or removed | platform | - |
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from events import KeyStatus, Provider, ProviderChoice
+
+PENDING_LIMIT_MS = 10 * 60 * 1000
+"""How long a request waits for the verdict on a Pending key."""
+
+NO_QUOTA = "no_quota"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnKey:
+    """What the table needs to know of an account's key.
+
+    `suspect` is set while a key that an analysis saw refused is being validated anew.
+    """
+
+    key_id: str
+    status: KeyStatus
+    reason: str
+    suspect: bool
+    allow_platform_fallback: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Situation:
+    """What the decision depends on. `waited_ms` is since the request was accepted."""
+
+    choice: ProviderChoice
+    plan_includes_byok: bool
+    own: Mapping[Provider, OwnKey]
+    platform: Sequence[Provider]
+    waited_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class UseOwn:
+    """The account's key pays."""
+
+    provider: Provider
+    key_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class UsePlatform:
+    """The platform pays: one credit. `fallback` says why the account's own key does not."""
+
+    provider: Provider
+    fallback: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitVerdict:
+    """The key is being validated: wait, at most until `PENDING_LIMIT_MS` after acceptance."""
+
+    key_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """Nobody pays; the request fails with this reason."""
+
+    reason: str
+
+
+Decision = UseOwn | UsePlatform | AwaitVerdict | Refuse
+
+
+def decide(situation: Situation) -> Decision:
+    """Apply the table."""
+    if situation.choice is not ProviderChoice.AUTO:
+        return _row(situation, Provider(situation.choice.value))
+    if not situation.plan_includes_byok or not situation.own:
+        reason = "plan" if situation.own else None
+        return (
+            UsePlatform(situation.platform[0], reason)
+            if situation.platform
+            else Refuse("platform_unavailable")
+        )
+    # An own key that works comes first, then one that may soon, then one whose owner lets the
+    # platform stand in, then the first one's refusal.
+    rows = [_row(situation, provider) for provider in Provider if provider in situation.own]
+    for kind in (UseOwn, AwaitVerdict, UsePlatform, Refuse):
+        for row in rows:
+            if isinstance(row, kind):
+                return row
+    raise AssertionError("every row of the table is one of the four")
+
+
+def _row(situation: Situation, provider: Provider) -> Decision:
+    key = situation.own.get(provider)
+    if key is None:
+        return _platform(situation, provider, None)
+    if not situation.plan_includes_byok:
+        return _platform(situation, provider, "plan")
+    if key.status is KeyStatus.VALID and not key.suspect:
+        if key.reason != NO_QUOTA:
+            return UseOwn(provider, key.key_id)
+        return _instead(situation, provider, key, "key_no_quota")
+    if key.status is KeyStatus.INVALID and not key.suspect:
+        return _instead(situation, provider, key, "key_invalid")
+    if situation.waited_ms < PENDING_LIMIT_MS:
+        return AwaitVerdict(key.key_id)
+    return _instead(situation, provider, key, "key_pending")
+
+
+def _instead(situation: Situation, provider: Provider, key: OwnKey, reason: str) -> Decision:
+    if key.allow_platform_fallback:
+        return _platform(situation, provider, reason)
+    return Refuse(reason)
+
+
+def _platform(situation: Situation, provider: Provider, fallback: str | None) -> Decision:
+    if provider not in situation.platform:
+        return Refuse("platform_unavailable")
+    return UsePlatform(provider, fallback)

@@ -1,0 +1,194 @@
+"""How a request ends or is put off: the store's row, the credit, the ledger and the out-event.
+
+Each function writes all of it in the caller's one transaction.
+"""
+
+from typing import Any
+
+from sqlalchemy import Connection
+
+from events import AnalysisCompleted, AnalysisFailed, AnalysisSkipped, CreditsExhausted, Operation
+from store import accounts, analyses, credits, ledger
+from workers.analyses.operations import Signals
+from workers.app import App
+from workers.billing import ledger_row, record
+from workers.providers.port import Failure, OutcomeClass, Tokens
+
+
+def park(
+    app: App,
+    connection: Connection,
+    request: analyses.Request,
+    reason: str,
+    due_at: int,
+    *,
+    setback: bool = False,
+    bad_answer: bool = False,
+) -> None:
+    """Let a request wait until `due_at` (Unix ms), or until it expires if that is sooner.
+
+    A waiting request holds no credit, except for an attempt whose answer was lost: that one may
+    have been paid for, so its credit is held until the request ends.
+    """
+    holds_credit = bool(
+        request.credit_period_at is not None
+        and analyses.unknown_count(connection, request.account_id, request.request_id)
+    )
+    if not holds_credit:
+        release_credit(connection, request, spent=False)
+    analyses.park(
+        connection,
+        request,
+        reason=reason,
+        due_at=min(due_at, request.expires_at),
+        setback=setback,
+        bad_answer=bad_answer,
+        holds_credit=holds_credit,
+    )
+    app.instruments.parked.labels(reason).inc()
+
+
+def fail(
+    app: App, connection: Connection, request: analyses.Request, reason: str, *, retryable: bool
+) -> None:
+    """End a request as failed."""
+    _end(app, connection, request, analyses.FAILED, reason)
+    app.emit(
+        connection,
+        AnalysisFailed(request_id=request.request_id, reason=reason, retryable=retryable),
+        account=request.account_id,
+    )
+
+
+def skip(app: App, connection: Connection, request: analyses.Request, reason: str) -> None:
+    """End a request that a rule of the product does not let run."""
+    _end(app, connection, request, analyses.SKIPPED, reason)
+    app.emit(
+        connection,
+        AnalysisSkipped(request_id=request.request_id, reason=reason, retryable=True),
+        account=request.account_id,
+    )
+
+
+def skip_for_credits(
+    app: App, connection: Connection, request: analyses.Request, account: accounts.Account
+) -> None:
+    """End a platform request of an account without credits; told once per period."""
+    if credits.note_exhausted(connection, account, app.effects.now_ms()):
+        app.emit(
+            connection,
+            CreditsExhausted(
+                period_start=str(account.period_start_at), limit=account.credits_limit or 0
+            ),
+            account=account.account_id,
+        )
+    app.instruments.credits_refused.inc()
+    skip(app, connection, request, "credits")
+
+
+def complete_by_rules(
+    app: App,
+    connection: Connection,
+    request: analyses.Request,
+    account: accounts.Account,
+    signals: Signals,
+) -> None:
+    """Complete a request without a provider: cost 0, no credit."""
+    row = ledger_row(
+        app,
+        connection,
+        account=account,
+        account_id=account.account_id,
+        kind=ledger.NONE,
+        request_id=request.request_id,
+        attempt=request.attempt,
+        operation=request.operation,
+        completes=True,
+        provider=None,
+        model=None,
+        credential=None,
+        key_id=None,
+        fallback_reason=None,
+        tokens=Tokens(),
+        provider_request_id=None,
+    )
+    record(app, connection, row)
+    result = signals.model_dump(mode="json")
+    release_credit(connection, request, spent=False)
+    finish_completed(
+        app, connection, request, result=result, by="rules", credential="none", usage={}
+    )
+
+
+def finish_completed(
+    app: App,
+    connection: Connection,
+    request: analyses.Request,
+    *,
+    result: dict[str, Any],
+    by: str,
+    credential: str,
+    usage: dict[str, Any],
+) -> None:
+    """Write the result and tell of it, with where it comes from."""
+    now = app.effects.now_ms()
+    analyses.finish(
+        connection,
+        request,
+        state=analyses.COMPLETED,
+        reason="",
+        now=now,
+        answered_by=by,
+        credential=credential,
+        result=result,
+        usage=usage,
+    )
+    provenance = {
+        "by": by,
+        "credential": credential,
+        "key_id": request.key_id if by == "model" else None,
+        "provider": request.provider if by == "model" else None,
+        "model": request.model if by == "model" else None,
+        "fallback_reason": request.fallback_reason if by == "model" else None,
+        "prompt_version": request.prompt_version if by == "model" else None,
+        "attempts": request.attempt,
+        "usage": usage,
+    }
+    app.emit(
+        connection,
+        AnalysisCompleted(
+            request_id=request.request_id,
+            operation=Operation(request.operation),
+            result=result,
+            provenance=provenance,
+        ),
+        account=request.account_id,
+    )
+    _count(app, request, analyses.COMPLETED, "", credential, by)
+
+
+def release_credit(connection: Connection, request: analyses.Request, *, spent: bool) -> None:
+    """Settle the credit that the request holds, if it holds one."""
+    if request.credit_period_at is not None:
+        credits.settle(connection, request.account_id, request.credit_period_at, spent=spent)
+
+
+def unreadable_key() -> Failure:
+    """Stands for a call that was not made because the key does not open here."""
+    return Failure(kind=OutcomeClass.BAD_REQUEST, code="key_unreadable", sent=False)
+
+
+def _end(
+    app: App, connection: Connection, request: analyses.Request, state: str, reason: str
+) -> None:
+    release_credit(connection, request, spent=False)
+    analyses.finish(connection, request, state=state, reason=reason, now=app.effects.now_ms())
+    _count(app, request, state, reason, request.credential or "none", "none")
+
+
+def _count(
+    app: App, request: analyses.Request, state: str, reason: str, credential: str, by: str
+) -> None:
+    app.instruments.analyses.labels(request.operation, state, reason, credential, by).inc()
+    seconds = (app.effects.now_ms() - request.created_at) / 1000
+    app.instruments.analysis_seconds.labels(request.operation, state).observe(seconds)

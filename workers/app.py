@@ -1,0 +1,127 @@
+"""The composition root: everything is built here, once, and passed on."""
+
+import threading
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+
+import redis
+from sqlalchemy import Connection
+
+from events import Envelope, EventData, Provider, Publisher
+from events.broker import open_publishing_broker, redis_client
+from events.envelope import seal_envelope
+from metrics.instruments import Instruments, open_instruments
+from store import outbox
+from store.engine import Database
+from store.masterkeys import LocalKeyRing
+from store.vault import Vault
+from workers.calls import Calls, LoopThread
+from workers.effects import Effects, SystemEffects, moment
+from workers.lease import Lease
+from workers.providers.port import ProviderClient
+from workers.settings import Settings
+
+SOURCE = "byok/workers"
+"""The `source` of events that the workers emit."""
+
+CONNECTIONS = 64
+
+
+@dataclass
+class App:
+    """What a role, a command or a test works with. Parts are built when first asked for."""
+
+    settings: Settings
+    role: str
+    effects: Effects = field(default_factory=SystemEffects)
+    stopping: threading.Event = field(default_factory=threading.Event)
+
+    @cached_property
+    def database(self) -> Database:
+        """The store."""
+        return Database(self.settings.effective_database_url)
+
+    @cached_property
+    def vault(self) -> Vault:
+        """Envelope encryption under the configured master keys."""
+        return Vault(LocalKeyRing(self.settings.master_key_ring), self.effects.random_bytes)
+
+    @cached_property
+    def publisher(self) -> Publisher:
+        """Publishes on the message queue."""
+        broker = open_publishing_broker(
+            self.settings.effective_broker_url, max_connections=CONNECTIONS
+        )
+        return Publisher(
+            broker,
+            source=f"byok/{self.role}",
+            now=partial(moment, self.effects),
+            new_id=self.effects.new_id,
+        )
+
+    @cached_property
+    def stream(self) -> "redis.Redis":
+        """Redis for the out-event stream."""
+        return redis_client(self.settings.effective_redis_url, max_connections=CONNECTIONS)
+
+    @cached_property
+    def instruments(self) -> Instruments:
+        """The metrics of this process."""
+        return open_instruments(self.settings.metrics_dir)
+
+    @cached_property
+    def calls(self) -> Calls:
+        """The event loop for provider calls."""
+        return LoopThread()
+
+    @cached_property
+    def providers(self) -> dict[Provider, ProviderClient]:
+        """The provider clients. Imports the SDKs, which takes a second: workers only."""
+        from workers import providers  # noqa: PLC0415 -- see the docstring
+
+        in_flight = self.settings.analysis_threads + self.settings.key_threads
+        openai = self.settings.base_url(Provider.OPENAI) or providers.OPENAI_URL
+        anthropic = self.settings.base_url(Provider.ANTHROPIC) or providers.ANTHROPIC_URL
+        clients: dict[Provider, ProviderClient] = {
+            Provider.OPENAI: providers.OpenAIClient(base_url=openai, max_in_flight=in_flight),
+            Provider.ANTHROPIC: providers.AnthropicClient(
+                base_url=anthropic, max_in_flight=in_flight
+            ),
+        }
+        providers.quiet_sdk_logging()
+        return clients
+
+    @cached_property
+    def lease(self) -> Lease:
+        """This process's lease."""
+        return Lease(self.database, self.effects, self.role)
+
+    def emit(self, connection: Connection, data: EventData, *, account: str) -> None:
+        """Put an out-event into the outbox, in the caller's transaction."""
+        envelope = self.envelope(data, account=account)
+        row = outbox.OutboxRow(envelope.id, envelope.to_json())
+        outbox.add(connection, outbox.EVENT, [row], self.effects.now_ms())
+
+    def envelope(self, data: EventData, *, account: str) -> Envelope:
+        """An event from the workers themselves."""
+        return seal_envelope(
+            data,
+            event_id=self.effects.new_id(),
+            source=SOURCE,
+            time=moment(self.effects),
+            account=account,
+        )
+
+    def includes_byok(self, plan: str, plan_status: str) -> bool:
+        """Whether a plan includes BYOK; a plan that has ended includes nothing."""
+        return plan in self.settings.plans and plan_status not in ("canceled", "free")
+
+    def close(self) -> None:
+        """Close what was opened."""
+        if "providers" in self.__dict__:
+            for client in self.providers.values():
+                self.calls.run(client.close())
+        # In this order, and only what was built.
+        for name in ("calls", "stream", "database"):
+            if name in self.__dict__:
+                getattr(self, name).close()

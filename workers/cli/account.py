@@ -1,0 +1,182 @@
+"""`byok account`: what the system of record says of an account, said by hand."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+
+from events import AccountUpdated, CategoryOverride, CreditPeriod, CustomCategory, PlanStatus
+from store import accounts, credits, keys
+from workers.app import App
+from workers.cli.console import (
+    AsJson,
+    Timeout,
+    emit_json,
+    open_app,
+    out,
+    refuse,
+    show,
+    table,
+    wait_for,
+)
+
+commands = typer.Typer(no_args_is_help=True)
+
+AccountArgument = Annotated[str, typer.Argument(help="The account's id.")]
+
+
+@commands.command("set")
+def set_account(
+    account: AccountArgument,
+    *,
+    plan: Annotated[str, typer.Option(help="free, starter, pro, business, enterprise, lifetime.")],
+    consent: Annotated[
+        bool | None, typer.Option("--consent/--no-consent", help="The AI switch; new: off.")
+    ] = None,
+    credits_left: Annotated[
+        str | None, typer.Option("--credits", metavar="N|unlimited", help="The allowance; new: 0.")
+    ] = None,
+    timezone: Annotated[str | None, typer.Option(help="IANA name; new: UTC.")] = None,
+    categories: Annotated[
+        Path | None, typer.Option(help="JSON: {custom_categories, category_overrides}.")
+    ] = None,
+    status: Annotated[PlanStatus, typer.Option(help="Where the account stands.")] = (
+        PlanStatus.ACTIVE
+    ),
+    timeout: Timeout = 10,
+    as_json: AsJson = False,
+) -> None:
+    """Publish an account's state and wait until the workers have it.
+
+    Example: `byok account set acme --plan business --consent --credits 100`. What is not given
+    stays as it is.
+    """
+    with open_app() as app:
+        with app.database.read() as connection:
+            known = accounts.find(connection, account)
+            revision = next_revision(app, account)
+        custom, overrides = _categories(categories, known)
+        try:
+            data = AccountUpdated(
+                revision=revision,
+                plan=plan,
+                plan_status=status,
+                ai_consent=consent if consent is not None else bool(known and known.ai_consent),
+                credits=_credits(credits_left, known),
+                credit_period=_period(known, app.effects.now_ms()),
+                timezone=timezone or (known.timezone if known else "UTC"),
+                custom_categories=custom,
+                category_overrides=overrides,
+            )
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            refuse(f"The account's {'.'.join(map(str, first['loc']))} is wrong: {first['msg']}.")
+        app.publisher.publish(data, account=account)
+
+        def applied() -> bool:
+            with app.database.read() as connection:
+                return accounts.highest_revision(connection, account) >= revision
+
+        wait_for(app, "the account's update", timeout, applied)
+        _show(app, account, as_json=as_json)
+
+
+@commands.command("show")
+def show_account(account: AccountArgument, *, as_json: AsJson = False) -> None:
+    """Show an account. Example: `byok account show acme --json`."""
+    with open_app() as app:
+        _show(app, account, as_json=as_json)
+
+
+def next_revision(app: App, account: str) -> int:
+    """A revision above all that the store has seen of the account."""
+    with app.database.read() as connection:
+        return 1 + max(
+            accounts.highest_revision(connection, account),
+            keys.highest_revision(connection, account),
+        )
+
+
+def require_account(app: App, account: str) -> accounts.Account:
+    """The account, or a refusal that says how to make it known."""
+    with app.database.read() as connection:
+        found = accounts.find(connection, account)
+    if found is None:
+        refuse(f"The account {account!r} is not known: run `byok account set {account} --plan …`.")
+    return found
+
+
+def _show(app: App, account_id: str, *, as_json: bool) -> None:
+    account = require_account(app, account_id)
+    with app.database.read() as connection:
+        used, reserved = credits.standing(connection, account)
+    shown: dict[str, Any] = {
+        "account": account.account_id,
+        "revision": account.revision,
+        "plan": account.plan,
+        "plan_status": account.plan_status,
+        "byok_included": app.includes_byok(account.plan, account.plan_status),
+        "ai_consent": account.ai_consent,
+        "credits": account.credits_limit,
+        "credits_used": used,
+        "credits_reserved": reserved,
+        "timezone": account.timezone,
+        "custom_categories": len(account.custom_categories),
+    }
+    if as_json:
+        emit_json(shown)
+        return
+    made = table(f"Account {account_id}", "", "")
+    for name, value in shown.items():
+        text = "unlimited" if name == "credits" and value is None else str(value)
+        made.add_row(name.replace("_", " "), text)
+    show(made)
+    if not account.ai_consent:
+        out.print("AI consent is off: nothing is sent to a provider.", highlight=False)
+
+
+def _credits(given: str | None, known: accounts.Account | None) -> int | None:
+    if given is None:
+        return known.credits_limit if known else 0
+    if given == "unlimited":
+        return None
+    if not given.isdecimal():
+        raise typer.BadParameter("--credits takes a number or `unlimited`.")
+    return int(given)
+
+
+def _period(known: accounts.Account | None, now_ms: int) -> CreditPeriod:
+    if known is not None and known.period_start_at <= now_ms < known.period_end_at:
+        return CreditPeriod(start=_moment(known.period_start_at), end=_moment(known.period_end_at))
+    today = _moment(now_ms).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    return CreditPeriod(start=today, end=(today + timedelta(days=32)).replace(day=1))
+
+
+def _moment(at_ms: int) -> datetime:
+    return datetime.fromtimestamp(at_ms / 1000, tz=UTC)
+
+
+def _categories(
+    file: Path | None, known: accounts.Account | None
+) -> tuple[tuple[CustomCategory, ...], tuple[CategoryOverride, ...]]:
+    if file is None:
+        custom: Any = known.custom_categories if known else ()
+        overrides: Any = known.category_overrides if known else ()
+    else:
+        try:
+            fields = json.loads(file.read_text())
+            custom = fields.get("custom_categories", ())
+            overrides = fields.get("category_overrides", ())
+        except (OSError, ValueError, AttributeError):
+            refuse(f"{file} is not a readable JSON object with custom_categories.")
+    try:
+        return (
+            tuple(CustomCategory.model_validate(item) for item in custom),
+            tuple(CategoryOverride.model_validate(item) for item in overrides),
+        )
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        refuse(f"A category's {'.'.join(map(str, first['loc']))} is wrong: {first['msg']}.")

@@ -1,0 +1,236 @@
+"""`byok demo`: the main job on real mail, from nothing."""
+
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from events import (
+    AccountUpdated,
+    CreditPeriod,
+    KeyAdded,
+    Operation,
+    Provider,
+    ProviderChoice,
+)
+from store import accounts, outbox
+from workers import logs
+from workers.app import App
+from workers.cli.analyze import Asked, described, publish_mail, signals_table, unfinished
+from workers.cli.console import err, out, refuse, show, table, wait_for
+from workers.cli.keys import described_keys, give_key, is_settled, keys_table
+from workers.cli.usage import read_card, show_card
+from workers.effects import moment
+from workers.settings import Settings
+from workers.supervisor import Supervisor
+
+MAILS = Path(__file__).parents[2] / "tests" / "data" / "mail"
+OPERATION = Operation.CLASSIFY
+
+OWN_KEYS = "demo-own-keys"
+PLATFORM = "demo-platform"
+INVALID_KEY = "demo-invalid-key"
+
+PLATFORM_CREDITS = 25
+MAILS_FOR_INVALID_KEY = 5
+SIGNALS_SHOWN = 24
+SECONDS_FOR_MAILS = 300.0
+
+_SANDBOX_KEYS = {
+    Provider.OPENAI: "sk-proj-sandbox-demo-openai-not-a-real-key",
+    Provider.ANTHROPIC: "sk-ant-api03-sandbox-demo-anthropic-not-a-real-key",
+}
+_REFUSED_KEY = "sk-proj-sandbox-invalid-demo-not-a-real-key"
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """The mails that were asked about for one account."""
+
+    account: str
+    asked: Sequence[Asked]
+
+    @property
+    def ids(self) -> list[str]:
+        return [one.request_id for one in self.asked if one.request_id is not None]
+
+
+def demo(
+    mails: Annotated[
+        Path, typer.Option(help="A directory of .eml files.", exists=True, file_okay=False)
+    ] = MAILS,
+) -> None:
+    """Show the main job on real mail: everything embedded, started and stopped again.
+
+    Example: `byok demo`. With BYOK_PLATFORM_OPENAI_KEY or BYOK_PLATFORM_ANTHROPIC_KEY set, that
+    provider is the real one, and the key also stands for the account's own.
+    """
+    files = sorted(mails.glob("*.eml"))
+    if not files:
+        refuse(f"There is no .eml file in {mails}.")
+    logs.set_up("warning")
+    settings = Settings.load_apart(Settings.load().state_dir / "demo")
+    shutil.rmtree(settings.state_dir, ignore_errors=True)
+    settings.prepare_state_dir()
+    _say_who_answers(settings)
+    app = App(settings, role="demo")
+    supervisor = Supervisor(settings, log_file=settings.state_dir / "demo.log")
+    try:
+        with out.status("Starting Valkey, the store, a worker, the scheduler and the exporter"):
+            supervisor.start()
+        _run(app, files)
+    finally:
+        app.close()
+        with out.status("Stopping"):
+            supervisor.stop()
+
+
+def _run(app: App, files: Sequence[Path]) -> None:
+    _set_accounts(app)
+    _give_keys(app)
+    batches = [
+        _Batch(OWN_KEYS, _publish(app, OWN_KEYS, files, tuple(Provider))),
+        _Batch(PLATFORM, _publish(app, PLATFORM, files, ())),
+        _Batch(INVALID_KEY, _publish(app, INVALID_KEY, files[:MAILS_FOR_INVALID_KEY], ())),
+    ]
+    _watch(app, batches)
+    wait_for(app, "the usage events", 30, lambda: _all_usage_recorded(app))
+    lines = {b.account: described(app, b.account, b.asked, OPERATION) for b in batches}
+    for account in (OWN_KEYS, INVALID_KEY):
+        show(keys_table(f"Keys of {account}", described_keys(app, account)))
+    show(signals_table(lines[OWN_KEYS], limit=SIGNALS_SHOWN))
+    if len(lines[OWN_KEYS]) > SIGNALS_SHOWN:
+        out.print(f"… and {len(lines[OWN_KEYS]) - SIGNALS_SHOWN} more.\n", highlight=False)
+    show(_endings(lines))
+    for batch in batches:
+        show_card(batch.account, 30, read_card(app, batch.account, 30))
+
+
+def _say_who_answers(settings: Settings) -> None:
+    for provider in Provider:
+        if settings.uses_sandbox(provider):
+            out.print(
+                f"{provider.value}: answered by the provider sandbox, which is not a model.",
+                highlight=False,
+            )
+        else:
+            err.print(f"{provider.value}: the real provider; calls are billed.", highlight=False)
+
+
+def _set_accounts(app: App) -> None:
+    now = moment(app.effects)
+    period = CreditPeriod(start=now - timedelta(days=1), end=now + timedelta(days=30))
+    for account, plan, allowance in (
+        (OWN_KEYS, "business", 100),
+        (PLATFORM, "pro", PLATFORM_CREDITS),
+        (INVALID_KEY, "business", 100),
+    ):
+        app.publisher.publish(
+            AccountUpdated(
+                revision=1, plan=plan, ai_consent=True, credits=allowance, credit_period=period
+            ),
+            account=account,
+        )
+
+    def known() -> bool:
+        with app.database.read() as connection:
+            return all(
+                accounts.find(connection, name) for name in (OWN_KEYS, PLATFORM, INVALID_KEY)
+            )
+
+    wait_for(app, "the accounts", 30, known)
+
+
+def _give_keys(app: App) -> None:
+    """Connect the keys, and show them as they go from Pending to Valid and Invalid."""
+    given = [
+        give_key(app, KeyAdded, account, provider, pasted, allow_fallback=False)
+        for account, provider, pasted in _pasted(app.settings)
+    ]
+
+    def shown() -> Any:
+        keys = [key for name in (OWN_KEYS, INVALID_KEY) for key in described_keys(app, name)]
+        return keys_table("Keys", keys)
+
+    with Live(shown(), console=out, transient=True, refresh_per_second=10) as live:
+
+        def settled() -> bool:
+            live.update(shown())
+            return all(is_settled(app, key_id) for key_id in given)
+
+        wait_for(app, "the keys' verdicts", 60, settled)
+
+
+def _pasted(settings: Settings) -> list[tuple[str, Provider, str]]:
+    own = []
+    for provider in Provider:
+        platform = settings.platform_key(provider)
+        real = platform is not None and not settings.uses_sandbox(provider)
+        key = platform.get_secret_value() if platform and real else _SANDBOX_KEYS[provider]
+        own.append((OWN_KEYS, provider, key))
+    return [*own, (INVALID_KEY, Provider.OPENAI, _REFUSED_KEY)]
+
+
+def _publish(
+    app: App, account: str, files: Sequence[Path], providers: Sequence[Provider]
+) -> list[Asked]:
+    choices = [ProviderChoice(provider.value) for provider in providers] or [ProviderChoice.AUTO]
+    return [
+        publish_mail(
+            app,
+            account,
+            file.name,
+            file.read_bytes(),
+            operation=OPERATION,
+            provider=choices[number % len(choices)],
+        )
+        for number, file in enumerate(files)
+    ]
+
+
+def _watch(app: App, batches: Sequence[_Batch]) -> None:
+    total = sum(len(batch.ids) for batch in batches)
+    with Progress(
+        TextColumn("Analysing mails"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=out,
+        transient=True,
+    ) as progress:
+        task = progress.add_task("", total=total)
+
+        def ended() -> bool:
+            left = sum(unfinished(app, batch.account, batch.ids) for batch in batches)
+            progress.update(task, completed=total - left)
+            return not left
+
+        wait_for(app, "the analyses", SECONDS_FOR_MAILS, ended)
+
+
+def _all_usage_recorded(app: App) -> bool:
+    with app.database.read() as connection:
+        return outbox.USAGE not in outbox.backlog(connection)
+
+
+def _endings(lines: dict[str, list[dict[str, Any]]]) -> Any:
+    made = table("How the mails ended", "account", "state", "by", "paid by", ">mails")
+    for account, of_account in lines.items():
+        endings = Counter(
+            (
+                line["state"] + (f": {line['reason']}" if line["reason"] else ""),
+                line["by"] or "",
+                line["credential"] if line["by"] == "model" else "",
+            )
+            for line in of_account
+        )
+        for (state, by, credential), count in sorted(endings.items()):
+            made.add_row(account, state, by, credential, str(count))
+    return made

@@ -1,0 +1,63 @@
+"""`byok up` and each role alone."""
+
+import threading
+
+from metrics.exporter import Exporter
+from workers import logs
+from workers.cli.console import StopOnEof, err, open_app
+from workers.gauges import Gauges
+from workers.settings import Settings
+from workers.supervisor import Supervisor, stop_on_signals
+
+
+def up(*, stop_on_stdin_eof: StopOnEof = False) -> None:
+    """Run all roles, and what is embedded, until SIGTERM or Ctrl-C.
+
+    Example: `byok up`, then `byok account set acme --plan business --consent` in another shell.
+    """
+    settings = Settings.load()
+    logs.set_up(settings.log_level)
+    stopping = threading.Event()
+    stop_on_signals(stopping, stdin=stop_on_stdin_eof)
+    supervisor = Supervisor(settings, stopping)
+    try:
+        supervisor.start()
+        err.print("ready", highlight=False)
+        supervisor.watch()
+    finally:
+        supervisor.stop()
+
+
+def worker(*, stop_on_stdin_eof: StopOnEof = False) -> None:
+    """Run one worker process on all queues. Example: `byok worker`."""
+    from workers import worker as role  # noqa: PLC0415 -- loads the SDKs, which takes a second
+
+    with open_app("worker") as app:
+        stop_on_signals(app.stopping, stdin=stop_on_stdin_eof)
+        role.run(app)
+
+
+def scheduler(*, stop_on_stdin_eof: StopOnEof = False) -> None:
+    """Run the scheduler and relay. Example: `byok scheduler`."""
+    from workers import scheduler as role  # noqa: PLC0415 -- loads what other commands do not need
+
+    with open_app("scheduler") as app:
+        stop_on_signals(app.stopping, stdin=stop_on_stdin_eof)
+        role.run(app)
+
+
+def exporter(*, stop_on_stdin_eof: StopOnEof = False) -> None:
+    """Serve the metrics of this machine's processes. Example: `byok exporter`."""
+    with open_app("exporter") as app:
+        stop_on_signals(app.stopping, stdin=stop_on_stdin_eof)
+        settings = app.settings
+        settings.metrics_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        served = Exporter(
+            settings.metrics_dir,
+            Gauges(app).read,
+            host=settings.exporter_host,
+            port=settings.effective_exporter_port,
+        )
+        (settings.state_dir / "exporter.url").write_text(served.url + "\n")
+        app.stopping.wait()
+        served.close()

@@ -1,0 +1,187 @@
+"""`byok doctor`, `byok keygen`, `byok db`."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated, Any
+
+import redis
+import typer
+from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
+
+from events import Provider
+from events.broker import redis_client
+from events.sealing import SealingKeys
+from store import leases, migrate
+from store.schema import data_keys, provider_keys
+from workers.app import App
+from workers.cli.console import AsJson, emit_json, open_app, out, refuse, show, table
+from workers.settings import ConfigurationError, new_named_key
+
+database = typer.Typer(no_args_is_help=True)
+
+
+class KeyKind(StrEnum):
+    """What `byok keygen` makes."""
+
+    MASTER = "master"
+    SEALING = "sealing"
+
+
+def keygen(
+    kind: Annotated[KeyKind, typer.Argument(help="master or sealing.")], *, as_json: AsJson = False
+) -> None:
+    """Make a key and print it, for BYOK_MASTER_KEYS or BYOK_SEALING_KEYS.
+
+    Example: `byok keygen sealing`. A sealing key's public half is for the publishers.
+    """
+    made = new_named_key(kind.value)
+    lines = {f"BYOK_{kind.upper()}_KEYS": made}
+    if kind is KeyKind.SEALING:
+        lines["BYOK_SEALING_PUBLIC_KEY"] = str(SealingKeys.parse(made).current)
+    if as_json:
+        emit_json(lines)
+    else:
+        for name, value in lines.items():
+            out.print(f"{name}={value}", highlight=False, soft_wrap=True)
+
+
+@database.command()
+def upgrade() -> None:
+    """Bring the database to this version's schema. Example: `byok db upgrade`."""
+    with open_app(need_store=False) as app:
+        app.settings.prepare_state_dir()
+        missing = migrate.missing(app.database)
+        migrate.upgrade(app.database)
+        out.print(
+            f"Applied {', '.join(missing)}." if missing else "Nothing to do.", highlight=False
+        )
+
+
+@database.callback()
+def _database() -> None:
+    """Make `byok db` a group with one command."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What the doctor found of one part."""
+
+    part: str
+    ok: bool
+    told: str
+
+
+def doctor(*, as_json: AsJson = False) -> None:
+    """Check every dependency and say what to do. Example: `byok doctor`."""
+    with open_app(need_store=False) as app:
+        findings = [_look(name, check, app) for name, check in _CHECKS.items()]
+    if as_json:
+        emit_json(
+            {
+                "ok": all(finding.ok for finding in findings),
+                "checks": [{"part": f.part, "ok": f.ok, "detail": f.told} for f in findings],
+            }
+        )
+    else:
+        shown = table("Doctor", "part", "", "detail")
+        for finding in findings:
+            mark = "[green]ok[/green]" if finding.ok else "[red]not ok[/red]"
+            shown.add_row(finding.part, mark, finding.told)
+        show(shown)
+    bad = [finding.part for finding in findings if not finding.ok]
+    if bad:
+        refuse(f"Not well: {', '.join(bad)}.")
+
+
+def _look(part: str, check: Callable[[App], str], app: App) -> Finding:
+    try:
+        return Finding(part, ok=True, told=check(app))
+    except (ConfigurationError, ValueError) as error:
+        return Finding(part, ok=False, told=str(error))
+    except (redis.RedisError, SQLAlchemyError, OSError) as error:
+        return Finding(part, ok=False, told=f"cannot be reached ({type(error).__name__})")
+
+
+def _broker(app: App) -> str:
+    client = redis_client(app.settings.effective_broker_url, max_connections=2)
+    info: dict[str, Any] = client.info()
+    policy = client.config_get("maxmemory-policy").get("maxmemory-policy")
+    if policy != "noeviction" and int(info.get("maxmemory", 0)):
+        raise ValueError(f"evicts keys when full (maxmemory-policy {policy}): set it to noeviction")
+    return f"{info.get('server_name', 'redis')} {info.get('valkey_version', info['redis_version'])}"
+
+
+def _stream(app: App) -> str:
+    app.stream.ping()
+    return "answers"
+
+
+def _clock(app: App) -> str:
+    client = redis_client(app.settings.effective_broker_url, max_connections=2)
+    seconds, micros = client.time()
+    skew = abs(app.effects.now_ms() - (seconds * 1000 + micros // 1000)) / 1000
+    if skew > 1:
+        raise ValueError(f"differs from the broker's by {skew:.1f} s: synchronise the clocks")
+    return f"within {skew:.3f} s of the broker's"
+
+
+def _database_check(app: App) -> str:
+    missing = migrate.missing(app.database)
+    if missing:
+        raise ValueError(f"lacks the migrations {', '.join(missing)}: run `byok db upgrade`")
+    return f"{app.database.url.get_backend_name()}, schema up to date"
+
+
+def _master_keys(app: App) -> str:
+    held = set(app.settings.master_key_ring)
+    if migrate.missing(app.database):
+        return f"{len(held)} held"
+    with app.database.read() as connection:
+        needed = set(connection.execute(select(provider_keys.c.master_key_id).distinct()).scalars())
+        needed |= set(connection.execute(select(data_keys.c.master_key_id).distinct()).scalars())
+    needed.discard(None)
+    if needed - held:
+        raise ValueError(
+            f"stored values need {', '.join(sorted(needed - held))}, which BYOK_MASTER_KEYS lacks"
+        )
+    return f"{len(held)} held, {len(needed)} in use"
+
+
+def _sealing_keys(app: App) -> str:
+    keys = app.settings.sealing_key_ring
+    public = app.settings.sealing_public
+    if public.key_id not in keys.private:
+        raise ValueError("BYOK_SEALING_PUBLIC_KEY is not one of BYOK_SEALING_KEYS")
+    return f"{len(keys.private)} held, current {keys.current.key_id}"
+
+
+def _roles(app: App) -> str:
+    with app.database.read() as connection:
+        live = leases.live_roles(connection, app.effects.now_ms())
+    if not live.get("worker") or not live.get("scheduler"):
+        raise ValueError("no worker or no scheduler is running: start `byok up`")
+    return ", ".join(f"{count} {role}" for role, count in sorted(live.items()))
+
+
+def _provider(provider: Provider) -> Callable[[App], str]:
+    def check(app: App) -> str:
+        where = app.settings.base_url(provider) or "the provider's own endpoint"
+        name = "sandbox, " if app.settings.uses_sandbox(provider) else ""
+        platform = "with" if app.settings.platform_key(provider) else "without"
+        return f"{name}{where}, {platform} a platform key, model {app.settings.model(provider)}"
+
+    return check
+
+
+_CHECKS: dict[str, Callable[[App], str]] = {
+    "broker": _broker,
+    "stream": _stream,
+    "clock": _clock,
+    "database": _database_check,
+    "master keys": _master_keys,
+    "sealing keys": _sealing_keys,
+    "roles": _roles,
+    **{provider.value: _provider(provider) for provider in Provider},
+}

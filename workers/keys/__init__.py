@@ -1,0 +1,1 @@
+"""The life of a provider key: added, validated, replaced, removed."""

@@ -1,0 +1,26 @@
+"""The actors of the queues `keys` and `validations`."""
+
+from dramatiq import Broker, actor
+
+from events.broker import actor_of
+from events.keys import KEYS_QUEUE
+from workers.app import App
+from workers.boundary import take, take_event
+from workers.keys.lifecycle import HANDLERS
+from workers.keys.validation import VALIDATE_ACTOR, VALIDATIONS_QUEUE, validate
+
+
+def register(broker: Broker, app: App) -> None:
+    """Let `broker` call the actor for key events."""
+
+    @actor(broker=broker, queue_name=KEYS_QUEUE, actor_name=actor_of(KEYS_QUEUE))
+    def keys_event(event: object) -> None:
+        take_event(app, HANDLERS, event)
+
+
+def register_validations(broker: Broker, app: App) -> None:
+    """Let `broker` call the actor that validates keys; it waits for providers."""
+
+    @actor(broker=broker, queue_name=VALIDATIONS_QUEUE, actor_name=VALIDATE_ACTOR)
+    def validate_key(key_id: str) -> None:
+        take(app, VALIDATIONS_QUEUE, VALIDATE_ACTOR, lambda: validate(app, key_id))

@@ -1,0 +1,212 @@
+"""What key events do to the store."""
+
+import redis
+import structlog
+from pydantic import SecretStr
+from sqlalchemy import Connection
+
+from events import (
+    Envelope,
+    EventRefused,
+    KeyAdded,
+    KeyRemoved,
+    KeyReplaced,
+    KeyStatus,
+    KeyTested,
+    KeyUpdated,
+)
+from events.keys import KEYS_QUEUE
+from events.sealing import key_info
+from store import accounts, analyses, keys, waiting
+from workers.app import App
+from workers.boundary import Handlers
+from workers.keychanges import announce, cause_of
+from workers.keys.validation import VALIDATE_ACTOR, VALIDATIONS_QUEUE
+from workers.providers.shape import ShapeProblem, check_shape
+
+log = structlog.get_logger(__name__)
+
+
+def given(app: App, envelope: Envelope, data: KeyAdded | KeyReplaced) -> None:
+    """Store a key that was added or that replaces another, and have it validated.
+
+    A key of the wrong shape is Invalid at once, and its secret is not kept.
+    """
+    account, provider = envelope.subject, data.provider
+    pasted = app.settings.sealing_key_ring.open(
+        data.sealed_key, key_info(account, provider, data.key_id)
+    )
+    checked = check_shape(provider, pasted.decode("utf-8", "replace"))
+    now = app.effects.now_ms()
+    with app.database.write() as connection:
+        if not _admitted(connection, envelope, data.revision, now):
+            return
+        _refuse_foreign_id(connection, account, data.key_id)
+        keys.set_settings(
+            connection,
+            account,
+            data.key_id,
+            revision=data.revision,
+            event_id=envelope.id,
+            allow_platform_fallback=data.allow_platform_fallback,
+            budget_usd=data.budget_usd,
+        )
+        if not keys.take_slot(
+            connection,
+            account,
+            provider,
+            key_id=data.key_id,
+            revision=data.revision,
+            event_id=envelope.id,
+        ):
+            return
+        for old in keys.superseded(connection, account, provider, data.key_id):
+            announce(
+                app, connection, keys.destroy(connection, old, cause_of(app, "replaced", envelope))
+            )
+        announce(app, connection, _put(app, connection, envelope, data, checked))
+        analyses.wake(connection, account, analyses.KEY_WAITS, now)
+    if isinstance(checked, SecretStr):
+        look_now(app, data.key_id)
+
+
+def updated(app: App, envelope: Envelope, data: KeyUpdated) -> None:
+    """Take over a key's settings; they may come before the key itself."""
+    with app.database.write() as connection:
+        if not _admitted(connection, envelope, data.revision, app.effects.now_ms()):
+            return
+        _refuse_foreign_id(connection, envelope.subject, data.key_id)
+        keys.set_settings(
+            connection,
+            envelope.subject,
+            data.key_id,
+            revision=data.revision,
+            event_id=envelope.id,
+            allow_platform_fallback=data.allow_platform_fallback,
+            budget_usd=data.budget_usd,
+        )
+
+
+def tested(app: App, envelope: Envelope, data: KeyTested) -> None:
+    """Have a key validated now. A key that is gone by now is no news."""
+    with app.database.write() as connection:
+        _refuse_foreign_id(connection, envelope.subject, data.key_id)
+        known = keys.ask_validation(connection, data.key_id, app.effects.now_ms())
+    if known:
+        look_now(app, data.key_id)
+
+
+def removed(app: App, envelope: Envelope, data: KeyRemoved) -> None:
+    """Destroy the account's key for the provider, in the one transaction that says so.
+
+    It does not wait for an account that is not known yet: there is nothing that it could need.
+    """
+    account = envelope.subject
+    with app.database.write() as connection:
+        _refuse_foreign_id(connection, account, data.key_id)
+        if not keys.take_slot(
+            connection,
+            account,
+            data.provider,
+            key_id=None,
+            revision=data.revision,
+            event_id=envelope.id,
+        ):
+            return
+        for key in keys.superseded(connection, account, data.provider, None):
+            announce(
+                app, connection, keys.destroy(connection, key, cause_of(app, "removed", envelope))
+            )
+        analyses.wake(connection, account, analyses.KEY_WAITS, app.effects.now_ms())
+
+
+def look_now(app: App, key_id: str) -> None:
+    """Have a key validated without waiting for the scheduler; if this is lost, it does it."""
+    try:
+        app.publisher.send(VALIDATIONS_QUEUE, VALIDATE_ACTOR, key_id)
+    except (redis.ConnectionError, redis.TimeoutError) as error:
+        log.warning("validation_left_to_scheduler", error=type(error).__name__)
+
+
+def _put(
+    app: App,
+    connection: Connection,
+    envelope: Envelope,
+    data: KeyAdded | KeyReplaced,
+    checked: SecretStr | ShapeProblem,
+) -> keys.StatusChange:
+    account, provider = envelope.subject, data.provider
+    cause = cause_of(app, data.event_type.split(".")[2], envelope)
+    if isinstance(checked, ShapeProblem):
+        status, reason = KeyStatus.INVALID, checked.value
+        stored, fingerprint, last4, validate_at = None, None, "", None
+    else:
+        secret = checked.get_secret_value()
+        status, reason = KeyStatus.PENDING, ""
+        stored = app.vault.store_key(secret, account=account, provider=provider, key_id=data.key_id)
+        fingerprint = app.vault.fingerprint(connection, secret, cause.now)
+        last4 = secret[-4:]
+        # The message sent after the commit is the fast way; the scheduler is the sure one.
+        validate_at = cause.now + keys.FIRST_LOOK_SECONDS * 1000
+    return keys.put(
+        connection,
+        account_id=account,
+        provider=provider,
+        key_id=data.key_id,
+        revision=data.revision,
+        status=status,
+        reason=reason,
+        stored=stored,
+        fingerprint=fingerprint,
+        last4=last4,
+        validate_at=validate_at,
+        cause=cause,
+    )
+
+
+def _admitted(connection: Connection, envelope: Envelope, revision: int, now: int) -> bool:
+    """Whether the event is to be applied now; one that is ahead of its account is parked.
+
+    Raises `EventRefused` (`unknown_account`) when it has waited long enough.
+    """
+    admits = accounts.admits(connection, envelope.subject, revision)
+    if admits is not None:
+        waiting.remove(connection, envelope.id)
+        return admits
+    until = waiting.until(connection, envelope.id)
+    if until is not None and until <= now:
+        raise EventRefused(
+            "unknown_account",
+            f"The account {envelope.subject!r} did not become known within "
+            f"{waiting.WAIT_SECONDS} s: publish its account.updated, then retry this event.",
+        )
+    waiting.put(
+        connection,
+        waiting.WaitingEvent(
+            event_id=envelope.id,
+            account_id=envelope.subject,
+            queue=KEYS_QUEUE,
+            envelope=envelope.to_json(),
+            until_at=now + waiting.WAIT_SECONDS * 1000,
+        ),
+    )
+    return False
+
+
+def _refuse_foreign_id(connection: Connection, account: str, key_id: str) -> None:
+    try:
+        keys.refuse_foreign_id(connection, account, key_id)
+    except keys.KeyIdTaken as error:
+        raise EventRefused("key_id_taken", str(error)) from None
+
+
+HANDLERS = Handlers(
+    KEYS_QUEUE,
+    {
+        KeyAdded: given,
+        KeyReplaced: given,
+        KeyUpdated: updated,
+        KeyTested: tested,
+        KeyRemoved: removed,
+    },
+)

@@ -1,0 +1,72 @@
+"""Logs: structured, to stderr, readable on a terminal and JSON elsewhere, with a last net.
+
+The net removes what looks like a provider key. It is the last one: nothing that logs is given a
+key to begin with.
+"""
+
+import logging
+import re
+import sys
+from collections.abc import MutableMapping
+from typing import Any
+
+import structlog
+
+_KEY = re.compile(
+    r"sk-(?:(?:proj|svcacct|service|admin|None)-|ant-(?:api|admin|oat|ort)\d{2}-)?[\w-]{16,}",
+    re.ASCII,
+)
+REDACTED = "sk-[redacted]"
+
+QUIET = ("openai", "anthropic", "httpx2", "httpcore2", "aiohttp", "asyncio", "alembic", "pika")
+"""Libraries whose debug logs hold prompts, headers or noise: warnings only, whatever our level."""
+
+
+def redact(text: str) -> str:
+    """Replace what looks like a provider key. Linear in the length of `text`."""
+    return _KEY.sub(REDACTED, text) if "sk-" in text else text
+
+
+def set_up(level: str) -> None:
+    """Configure logging for this process."""
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    terminal = sys.stderr.isatty()
+    renderer: Any = (
+        structlog.dev.ConsoleRenderer() if terminal else structlog.processors.JSONRenderer()
+    )
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info,
+                _redact_values,
+                renderer,
+            ],
+        )
+    )
+    logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
+    for name in QUIET:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    # Failures of actors are told by `workers.boundary`, without the message's arguments.
+    logging.getLogger("dramatiq").setLevel(logging.WARNING)
+
+
+def _redact_values(
+    _logger: Any, _method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    for key, value in event.items():
+        if isinstance(value, str):
+            event[key] = redact(value)
+    return event

@@ -1,0 +1,47 @@
+"""What a call costs, by the price table of the package `genai-prices`, offline.
+
+A model without a known price costs 0 and is marked as not priced: never a guess.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import ROUND_HALF_EVEN, Decimal
+from importlib.metadata import version
+
+from genai_prices import Usage, calc_price
+
+from events.keys import Provider
+from store.accounts import NANO
+from workers.providers.port import Tokens
+
+PRICE_VERSION = f"genai-prices {version('genai-prices')}"
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """A cost in nano-dollars, and whether the model's price was known."""
+
+    nano_usd: int
+    priced: bool
+
+
+def price_of(provider: Provider, model: str, tokens: Tokens, at_ms: int) -> Price:
+    """The price of one call at `at_ms` (Unix ms)."""
+    usage = Usage(
+        # The package counts cached tokens as part of the input, as we do.
+        input_tokens=tokens.input,
+        cache_read_tokens=tokens.cached_read,
+        cache_write_tokens=tokens.cache_write,
+        output_tokens=tokens.output,
+    )
+    try:
+        price = calc_price(
+            usage,
+            model_ref=model,
+            provider_id=provider.value,
+            genai_request_timestamp=datetime.fromtimestamp(at_ms / 1000, tz=UTC),
+        )
+    except LookupError:
+        return Price(0, priced=False)
+    nano = (Decimal(price.total_price) * NANO).quantize(Decimal(1), rounding=ROUND_HALF_EVEN)
+    return Price(int(nano), priced=True)

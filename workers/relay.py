@@ -1,0 +1,74 @@
+"""The relay: from the outbox to the usage queue and to the out-event stream."""
+
+import json
+
+from events import UsageRecorded
+from events.broker import actor_of
+from events.usage import MAX_ROWS_PER_MESSAGE, USAGE_QUEUE
+from store import outbox
+from workers.app import App
+
+STREAM = "byok:events"
+EVENT_FIELD = "event"
+
+_BATCH = MAX_ROWS_PER_MESSAGE
+_MESSAGE_BYTES = 200_000
+"""Rows of one message at most, so that it stays below the limit of an event."""
+
+USAGE_ACCOUNT = "byok"
+"""The `subject` of a usage message, which is about many accounts."""
+
+
+def relay_usage(app: App) -> int:
+    """Publish usage rows that are due; how many. The aggregator clears them."""
+    rows = _take(app, outbox.USAGE)
+    batch: list[outbox.OutboxRow] = []
+    size = 0
+    for row in rows:
+        if batch and size + len(row.payload) > _MESSAGE_BYTES:
+            _publish(app, batch)
+            batch, size = [], 0
+        batch.append(row)
+        size += len(row.payload)
+    if batch:
+        _publish(app, batch)
+    return len(rows)
+
+
+def relay_events(app: App) -> int:
+    """Put out-events that are due on the stream, then clear them; how many.
+
+    A crash in between puts them there twice: consumers drop repeats by event id.
+    """
+    rows = _take(app, outbox.EVENT)
+    if not rows:
+        return 0
+    pipeline = app.stream.pipeline(transaction=False)
+    for row in rows:
+        pipeline.xadd(
+            STREAM,
+            {EVENT_FIELD: row.payload},
+            maxlen=app.settings.event_stream_length,
+            approximate=True,
+        )
+    pipeline.execute()
+    with app.database.write() as connection:
+        outbox.clear(connection, [row.id for row in rows])
+    app.instruments.relayed.labels(outbox.EVENT).inc(len(rows))
+    return len(rows)
+
+
+def _take(app: App, kind: str) -> list[outbox.OutboxRow]:
+    now = app.effects.now_ms()
+    with app.database.read() as connection:
+        if not outbox.any_due(connection, kind, now):
+            return []
+    with app.database.write() as connection:
+        return outbox.take_due(connection, kind, now, _BATCH)
+
+
+def _publish(app: App, rows: list[outbox.OutboxRow]) -> None:
+    data = UsageRecorded(rows=tuple(json.loads(row.payload) for row in rows))
+    envelope = app.envelope(data, account=USAGE_ACCOUNT)
+    app.publisher.send(USAGE_QUEUE, actor_of(USAGE_QUEUE), envelope.to_json())
+    app.instruments.relayed.labels(outbox.USAGE).inc(len(rows))

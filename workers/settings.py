@@ -1,0 +1,319 @@
+"""Configuration. This is the one file that reads the environment.
+
+Every setting is described here; the README's table is checked against it.
+"""
+
+import base64
+import os
+import secrets
+from enum import StrEnum
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Self
+from urllib.parse import quote
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from deploy.local.valkey import socket_path
+from events.broker import require_supported
+from events.keys import Provider
+from events.sealing import SealingKeys, SealingPublicKey, parse_named_key
+
+SANDBOX_PLATFORM_KEYS = {
+    Provider.OPENAI: "sk-proj-sandbox-platform-not-a-real-key",
+    Provider.ANTHROPIC: "sk-ant-api03-sandbox-platform-not-a-real-key",
+}
+"""What the platform "pays" with where the provider sandbox stands in for a provider."""
+
+
+_SERVICES = (
+    "BYOK_BROKER_URL",
+    "BYOK_REDIS_URL",
+    "BYOK_DATABASE_URL",
+    "BYOK_MASTER_KEYS",
+    "BYOK_MASTER_KEYS_FILE",
+    "BYOK_SEALING_KEYS",
+    "BYOK_SEALING_KEYS_FILE",
+    "BYOK_SEALING_PUBLIC_KEY",
+    "BYOK_EXPORTER_PORT",
+)
+
+
+class ConfigurationError(ValueError):
+    """A setting is wrong or missing. The message is one sentence that says what to do."""
+
+
+class UnknownAttempts(StrEnum):
+    """What to do with a request whose call was lost with its worker."""
+
+    RERUN = "rerun"
+    HOLD = "hold"
+
+
+class Settings(BaseSettings):
+    """The settings, by environment variables named `BYOK_` and the field."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="BYOK_",
+        env_ignore_empty=True,
+        frozen=True,
+        extra="ignore",
+        hide_input_in_errors=True,
+    )
+
+    state_dir: Path = Field(Path(".byok"), description="Where embedded parts keep their files.")
+    broker_url: str | None = Field(None, description="The message queue; empty: embedded Valkey.")
+    redis_url: str | None = Field(
+        None, description="Stream and limits; empty: beside a Redis broker, in database 1."
+    )
+    database_url: str | None = Field(None, description="SQLite or PostgreSQL; empty: SQLite.")
+    master_keys: SecretStr | None = Field(None, description="`id:base64,…`; the first is current.")
+    master_keys_file: Path | None = Field(None, description="A file with the master keys.")
+    sealing_keys: SecretStr | None = Field(None, description="`id:base64,…`; the first is current.")
+    sealing_keys_file: Path | None = Field(None, description="A file with the sealing keys.")
+    sealing_public_key: str | None = Field(None, description="`id:base64`, for publishers.")
+    platform_openai_key: SecretStr | None = Field(None, description="The platform's OpenAI key.")
+    platform_anthropic_key: SecretStr | None = Field(
+        None, description="The platform's Anthropic key."
+    )
+    openai_base_url: str | None = Field(
+        None, validation_alias="OPENAI_BASE_URL", description="OpenAI's endpoint."
+    )
+    anthropic_base_url: str | None = Field(
+        None, validation_alias="ANTHROPIC_BASE_URL", description="Anthropic's endpoint."
+    )
+    openai_model: str = Field("gpt-5.4-mini", description="The model asked at OpenAI.")
+    anthropic_model: str = Field("claude-haiku-5-5", description="The model asked at Anthropic.")
+    plans: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("business", "enterprise", "lifetime"), description="The plans that include BYOK."
+    )
+    platform_order: Annotated[tuple[Provider, ...], NoDecode] = Field(
+        (Provider.OPENAI, Provider.ANTHROPIC),
+        description="Which provider the platform asks first for `auto`.",
+    )
+    unknown_attempts: UnknownAttempts = Field(
+        UnknownAttempts.RERUN, description="`rerun` or `hold` a request whose call was lost."
+    )
+    analysis_threads: int = Field(64, ge=1, le=2048, description="Analyses in flight a worker.")
+    key_threads: int = Field(8, ge=1, le=256, description="Key events and validations in flight.")
+    revalidate_hours: float = Field(24, gt=0, description="A key is validated anew after this.")
+    exporter_host: str = Field("127.0.0.1", description="Where /metrics is served.")
+    exporter_port: int = Field(
+        9464, ge=0, le=65535, description="Its port; embedded: a free one unless set."
+    )
+    event_stream_length: int = Field(
+        100_000, ge=100, description="How many out-events the stream keeps."
+    )
+    sandbox_latency: float = Field(
+        0.05, ge=0, description="Seconds that the provider sandbox takes to answer."
+    )
+    log_level: str = Field("info", description="debug, info, warning or error.")
+
+    @field_validator("plans", "platform_order", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip().lower() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("state_dir")
+    @classmethod
+    def _absolute(cls, path: Path) -> Path:
+        return path.expanduser().resolve()
+
+    @classmethod
+    def load(cls) -> Self:
+        """Read the environment. Raises `ConfigurationError` naming the first wrong variable."""
+        try:
+            return cls()
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+            name = str(first["loc"][0])
+            variable = name if name.isupper() else f"BYOK_{name.upper()}"
+            raise ConfigurationError(f"{variable} is wrong: {first['msg']}.") from None
+
+    @classmethod
+    def load_apart(cls, state_dir: Path) -> Self:
+        """Settings for this process and its children under a state directory of their own.
+
+        Takes the services' addresses and keys out of the environment, so that everything is
+        embedded; the platform's keys, the providers' endpoints and the models stay.
+        """
+        for variable in _SERVICES:
+            os.environ.pop(variable, None)
+        os.environ["BYOK_STATE_DIR"] = str(state_dir)
+        return cls.load()
+
+    @property
+    def embedded_broker(self) -> bool:
+        """Whether Valkey runs embedded."""
+        return self.broker_url is None
+
+    @property
+    def embedded(self) -> bool:
+        """Whether nothing outside is used: no broker and no database was given."""
+        return self.broker_url is None and self.database_url is None
+
+    @property
+    def valkey_socket(self) -> Path:
+        """The embedded Valkey's socket."""
+        return socket_path(self.state_dir)
+
+    @property
+    def effective_broker_url(self) -> str:
+        """The message queue's address."""
+        return self.broker_url or self._embedded_url(0)
+
+    @property
+    def effective_redis_url(self) -> str:
+        """The address of stream and limits: their own database number beside the queue's."""
+        if self.redis_url:
+            return self.redis_url
+        if self.broker_url is None:
+            return self._embedded_url(1)
+        if require_supported(self.broker_url) == "unix":
+            return f"{self.broker_url.partition('?')[0]}?db=1"
+        base, _, query = self.broker_url.partition("?")
+        scheme, _, rest = base.partition("://")
+        host = rest.partition("/")[0]
+        return f"{scheme}://{host}/1{'?' + query if query else ''}"
+
+    @property
+    def effective_database_url(self) -> str:
+        """The database's address."""
+        return self.database_url or f"sqlite:///{self.state_dir / 'byok.sqlite3'}"
+
+    @property
+    def effective_exporter_port(self) -> int:
+        """The exporter's port; 0 is a free one."""
+        given = "exporter_port" in self.model_fields_set
+        return self.exporter_port if given or not self.embedded else 0
+
+    @property
+    def metrics_dir(self) -> Path:
+        """Where the processes of this machine leave their metrics for the exporter."""
+        return self.state_dir / "metrics"
+
+    @property
+    def sandbox_url_file(self) -> Path:
+        """Where a running provider sandbox says its address."""
+        return self.state_dir / "sandbox.url"
+
+    def uses_sandbox(self, provider: Provider) -> bool:
+        """Whether the provider sandbox stands in for `provider`."""
+        return (
+            self.embedded
+            and self._given_platform_key(provider) is None
+            and self._given_base_url(provider) is None
+        )
+
+    def base_url(self, provider: Provider) -> str | None:
+        """The endpoint to call; `None` is the SDK's own. Raises `ConfigurationError`."""
+        if not self.uses_sandbox(provider):
+            return self._given_base_url(provider)
+        try:
+            url = self.sandbox_url_file.read_text().strip()
+        except FileNotFoundError:
+            raise ConfigurationError(
+                "The provider sandbox is not running: start `byok up`, or set a platform key or "
+                "a base URL of the provider."
+            ) from None
+        return f"{url}/v1" if provider is Provider.OPENAI else url
+
+    def platform_key(self, provider: Provider) -> SecretStr | None:
+        """The platform's key for `provider`, or `None` where the platform has none."""
+        if self.uses_sandbox(provider):
+            return SecretStr(SANDBOX_PLATFORM_KEYS[provider])
+        return self._given_platform_key(provider)
+
+    def model(self, provider: Provider) -> str:
+        """The model that is asked at `provider`."""
+        return self.openai_model if provider is Provider.OPENAI else self.anthropic_model
+
+    @cached_property
+    def master_key_ring(self) -> dict[str, bytes]:
+        """The master keys by id, the current one first. Raises `ConfigurationError`."""
+        text = self._secret(self.master_keys, self.master_keys_file, "master")
+        try:
+            return dict(
+                parse_named_key(part, what="master key") for part in text.split(",") if part.strip()
+            )
+        except ValueError as error:
+            raise ConfigurationError(f"BYOK_MASTER_KEYS: {error}") from None
+
+    @cached_property
+    def sealing_key_ring(self) -> SealingKeys:
+        """The private sealing keys. Raises `ConfigurationError`."""
+        text = self._secret(self.sealing_keys, self.sealing_keys_file, "sealing")
+        try:
+            return SealingKeys.parse(text)
+        except ValueError as error:
+            raise ConfigurationError(f"BYOK_SEALING_KEYS: {error}") from None
+
+    @property
+    def sealing_public(self) -> SealingPublicKey:
+        """The public key to seal with. Raises `ConfigurationError`."""
+        if self.sealing_public_key is None:
+            return self.sealing_key_ring.current
+        try:
+            return SealingPublicKey.parse(self.sealing_public_key)
+        except ValueError as error:
+            raise ConfigurationError(f"BYOK_SEALING_PUBLIC_KEY: {error}") from None
+
+    def prepare_state_dir(self) -> None:
+        """Make the state directory (0700) and, embedded, the keys that are not there (0600)."""
+        self.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.metrics_dir.mkdir(mode=0o700, exist_ok=True)
+        if self.embedded:
+            for kind, given in (
+                ("master", self.master_keys or self.master_keys_file),
+                ("sealing", self.sealing_keys or self.sealing_keys_file),
+            ):
+                if not given:
+                    _generate(self.state_dir / f"{kind}.keys", kind)
+
+    def _secret(self, given: SecretStr | None, file: Path | None, kind: str) -> str:
+        if given is not None:
+            return given.get_secret_value()
+        variable = f"BYOK_{kind.upper()}_KEYS"
+        path = file or (self.state_dir / f"{kind}.keys" if self.embedded else None)
+        if path is None:
+            raise ConfigurationError(
+                f"{variable} is not set: make a key with `byok keygen {kind}` and set {variable} "
+                f"or {variable}_FILE."
+            )
+        try:
+            return path.read_text().strip()
+        except FileNotFoundError:
+            hint = "start `byok up` once to make it" if file is None else f"check {variable}_FILE"
+            raise ConfigurationError(f"There is no {kind} key file at {path}: {hint}.") from None
+        except OSError as error:
+            raise ConfigurationError(f"{path} cannot be read ({error.strerror}).") from None
+
+    def _embedded_url(self, database: int) -> str:
+        return f"unix://{quote(str(self.valkey_socket))}?db={database}"
+
+    def _given_platform_key(self, provider: Provider) -> SecretStr | None:
+        key = (
+            self.platform_openai_key if provider is Provider.OPENAI else self.platform_anthropic_key
+        )
+        return key if key is not None and key.get_secret_value() else None
+
+    def _given_base_url(self, provider: Provider) -> str | None:
+        return self.openai_base_url if provider is Provider.OPENAI else self.anthropic_base_url
+
+
+def new_named_key(kind: str) -> str:
+    """A fresh key of 32 random bytes as `id:base64`, the id telling its kind."""
+    return f"{kind[0]}{secrets.token_hex(3)}:{base64.b64encode(secrets.token_bytes(32)).decode()}"
+
+
+def _generate(path: Path, kind: str) -> None:
+    try:
+        # Exclusive: two commands that start at once must not make two keys.
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return
+    with os.fdopen(handle, "w") as file:
+        file.write(new_named_key(kind) + "\n")

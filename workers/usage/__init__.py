@@ -1,0 +1,1 @@
+"""Usage events: from the queue into the ledger."""

@@ -1,0 +1,103 @@
+"""The worker role: dramatiq workers on our queues, in one process."""
+
+import base64
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import dramatiq
+import structlog
+from dramatiq import Broker, actor
+
+from events import EventRefused
+from workers import accounts
+from workers.analyses import actors as analyses_actors
+from workers.app import App
+from workers.boundary import set_aside
+from workers.broker import UNREADABLE_ACTOR, WorkerBroker
+from workers.keys import actors as keys_actors
+from workers.usage import actors as usage_actors
+
+log = structlog.get_logger(__name__)
+
+WORKER_POLL_MS = 1000
+"""How often an idle worker thread wakes. The consumers' own poll decides how long a message
+waits (see `workers.broker`); this is only how long a thread takes to see that it is to stop."""
+
+DRAIN_MS = 90_000
+"""How long a stopping worker waits for its calls: longer than the longest call's timeout."""
+
+USAGE_THREADS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Queues that share threads: no flood on one group's queues delays another group's."""
+
+    name: str
+    registers: Sequence[Callable[[Broker, App], None]]
+    threads: int
+
+
+def groups(app: App) -> list[Group]:
+    """The groups of a worker process. A consent or a removal never waits behind analyses."""
+    settings = app.settings
+    return [
+        Group("events", (accounts.register, keys_actors.register), settings.key_threads),
+        Group("validations", (keys_actors.register_validations,), settings.key_threads),
+        Group("analyses", (analyses_actors.register,), settings.analysis_threads),
+        Group("usage", (usage_actors.register,), USAGE_THREADS),
+    ]
+
+
+def open_worker(app: App, group: Group) -> dramatiq.Worker:
+    """A dramatiq worker for the group, on a broker identity of its own, not started yet."""
+    broker = WorkerBroker(
+        app.settings.effective_broker_url,
+        stopping=app.stopping,
+        # Above the number of threads: one without a connection could not acknowledge.
+        max_connections=2 * group.threads + 8,
+    )
+    for register in group.registers:
+        register(broker, app)
+    for queue in sorted(broker.get_declared_queues()):
+        _register_unreadable(broker, app, queue)
+    return dramatiq.Worker(broker, worker_threads=group.threads, worker_timeout=WORKER_POLL_MS)
+
+
+def run(app: App) -> None:
+    """Work until the app is stopping, then finish what is under way."""
+    _build_parts(app)
+    app.lease.start()
+    workers = [open_worker(app, group) for group in groups(app)]
+    for worker in workers:
+        worker.start()
+    log.info("worker_ready")
+    app.stopping.wait()
+    log.info("worker_draining")
+    with ThreadPoolExecutor(len(workers)) as pool:
+        list(pool.map(lambda worker: worker.stop(timeout=DRAIN_MS), workers))
+    app.lease.release()
+    for worker in workers:
+        worker.broker.close()
+
+
+def _build_parts(app: App) -> None:
+    """Build what the threads share in this one thread; a wrong setting stops the start here."""
+    app.settings.sealing_key_ring.current  # noqa: B018 -- reading it checks it
+    for part in (app.vault, app.instruments, app.calls, app.providers, app.publisher):
+        log.debug("part_built", part=type(part).__name__)
+
+
+def _register_unreadable(broker: Broker, app: App, queue: str) -> None:
+    if UNREADABLE_ACTOR in broker.actors:
+        return
+
+    @actor(broker=broker, queue_name=queue, actor_name=UNREADABLE_ACTOR)
+    def unreadable_message(from_queue: str, data: str) -> None:
+        refused = EventRefused(
+            "not_a_message",
+            "The message is not one that this system's actors take: publish events with the "
+            "fields that the event reference names.",
+        )
+        set_aside(app, from_queue, base64.b64decode(data), refused)
