@@ -22,6 +22,8 @@ from events.analyses import (
     Operation,
     ProviderChoice,
 )
+from events.broker import BrokerAway
+from events.claims import NotClaimed, Refused
 from events.envelope import Envelope, EventData, EventRefused
 from events.keys import (
     KeyAdded,
@@ -33,9 +35,11 @@ from events.keys import (
     KeyUpdated,
     Provider,
 )
-from events.publisher import Publisher
-from events.registry import INCOMING, OUTGOING, QUEUES, read_event
+from events.publisher import Publisher, publish, publish_async
+from events.registry import INCOMING, OUTGOING, QUEUES, read_event, read_out_event
 from events.sealing import SealingKeys, SealingPublicKey, seal_input, seal_key
+from events.signing import SigningKey, Source, Sources
+from events.stream import subscribe
 from events.usage import CreditsExhausted, EventRejected, UsageRecorded
 
 __all__ = [
@@ -48,6 +52,7 @@ __all__ = [
     "AnalysisFailed",
     "AnalysisRequested",
     "AnalysisSkipped",
+    "BrokerAway",
     "CategoryOverride",
     "CreditPeriod",
     "CreditsExhausted",
@@ -65,15 +70,24 @@ __all__ = [
     "KeyTested",
     "KeyUpdated",
     "MailInput",
+    "NotClaimed",
     "Operation",
     "PlanStatus",
     "Provider",
     "ProviderChoice",
     "Publisher",
+    "Refused",
     "SealingKeys",
     "SealingPublicKey",
+    "SigningKey",
+    "Source",
+    "Sources",
     "UsageRecorded",
+    "publish",
+    "publish_async",
     "read_event",
+    "read_out_event",
     "seal_input",
     "seal_key",
+    "subscribe",
 ]

@@ -87,7 +87,7 @@ class AccountUpdated(EventData):
     plan: Slug
     plan_status: PlanStatus = PlanStatus.ACTIVE
     ai_consent: bool
-    credits: int | None = Field(ge=0, le=2**53, description="null: unlimited")
+    credits: int | None = Field(ge=0, le=2**53 - 1, description="null: unlimited")
     credit_period: CreditPeriod
     timezone: str = "UTC"
     custom_categories: tuple[CustomCategory, ...] = Field(default=(), max_length=100)

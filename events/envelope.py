@@ -4,8 +4,9 @@ Source of the format: CloudEvents specification 1.0.2, JSON event format.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
@@ -24,7 +25,7 @@ MAX_EVENT_BYTES = 256 * 1024
 Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:@+-]{0,127}$")]
 """An id given by upstream (account, key, request): at most 128 characters, no spaces."""
 
-Revision = Annotated[int, Field(ge=0, le=2**53)]
+Revision = Annotated[int, Field(ge=0, le=2**53 - 1)]
 """A number that the system of record counts up per account; the higher one wins."""
 
 
@@ -67,17 +68,32 @@ class Envelope(BaseModel):
     time: AwareDatetime
     subject: Identifier
     datacontenttype: Literal["application/json"] = "application/json"
+    replyto: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]{1,64}$")] | None = None
+    """Where a publisher waits to hear that the event was claimed (`events.claims`)."""
+    signature: Annotated[str, StringConstraints(max_length=128)] | None = None
+    """See `events.signing`."""
     data: SerializeAsAny[EventData]
 
     def to_json(self) -> str:
-        """The JSON form, in the order in which the attributes are declared."""
-        return self.model_dump_json(exclude_none=True)
+        """The JSON form, in the order in which the attributes are declared.
+
+        Attributes that are not set are left out; in the data, null is a value.
+        """
+        unset = {name for name in ("replyto", "signature") if getattr(self, name) is None}
+        return self.model_dump_json(exclude=unset)
 
 
-def seal_envelope(
-    data: EventData, *, event_id: str, source: str, time: datetime, account: str
+def wrap(
+    data: EventData,
+    *,
+    event_id: str,
+    source: str,
+    time: datetime,
+    account: str,
+    replyto: str | None = None,
+    sign: Callable[[Mapping[str, Any]], str] | None = None,
 ) -> Envelope:
-    """Wrap `data` as the event `event_id` about `account`.
+    """Wrap `data` as the event `event_id` about `account`, signed where `sign` is given.
 
     Raises `EventRefused` (`invalid_event`) where an attribute breaks the format and
     (`too_large`) where the JSON form is above `MAX_EVENT_BYTES`.
@@ -89,10 +105,14 @@ def seal_envelope(
             type=data.event_type,
             time=time,
             subject=account,
+            replyto=replyto,
             data=data,
         )
     except ValidationError as error:
         raise EventRefused("invalid_event", _sentence("the event", error)) from None
+    if sign is not None:
+        signature = sign(json.loads(envelope.to_json()))
+        envelope = envelope.model_copy(update={"signature": signature})
     refuse_oversize(envelope.to_json())
     return envelope
 
@@ -108,11 +128,26 @@ def refuse_oversize(raw: str | bytes) -> None:
         )
 
 
-def read_envelope(raw: str | bytes, types: Mapping[str, type[EventData]]) -> Envelope:
-    """Read one event whose type is in `types`.
+Upcaster = Callable[[Mapping[str, Any]], tuple[str, Mapping[str, Any]]]
+"""Takes the data of an event of an old version; gives the next version's type and its data."""
+
+Check = Callable[[Mapping[str, Any]], None]
+"""Looks at an event's fields as they came; raises `EventRefused`."""
+
+
+def read_envelope(
+    raw: str | bytes,
+    types: Mapping[str, type[EventData]],
+    checks: Sequence[Check] = (),
+    upcasters: Mapping[str, Upcaster] = MappingProxyType({}),
+) -> Envelope:
+    """Read one event whose type is in `types`, and which passes `checks`.
+
+    One whose type is in `upcasters` is brought to the newest version first; the envelope keeps
+    the type that was sent, so that the use of old versions is seen.
 
     Raises `EventRefused` with reason `too_large`, `not_json`, `not_cloudevent`, `unknown_type`,
-    `unknown_version` or `invalid_event`.
+    `unknown_version` or `invalid_event`, or what a check raises.
     """
     refuse_oversize(raw)
     try:
@@ -125,11 +160,16 @@ def read_envelope(raw: str | bytes, types: Mapping[str, type[EventData]]) -> Env
         raise EventRefused(
             "not_cloudevent", 'The message is not a CloudEvent: `specversion` must be "1.0".'
         )
-    model = types.get(kind) if isinstance(kind := fields.get("type"), str) else None
+    kind, data = fields.get("type"), fields.get("data")
+    while isinstance(kind, str) and kind in upcasters and isinstance(data, Mapping):
+        kind, data = upcasters[kind](data)
+    model = types.get(kind) if isinstance(kind, str) else None
     if model is None:
         raise _unknown_type(kind, types)
+    for check in checks:
+        check(fields)
     try:
-        return Envelope.model_validate(fields | {"data": model.model_validate(fields.get("data"))})
+        return Envelope.model_validate(fields | {"data": model.model_validate(data)})
     except ValidationError as error:
         raise EventRefused(
             "invalid_event", _sentence(f"the event {model.event_type}", error)

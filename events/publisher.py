@@ -1,52 +1,113 @@
-"""Publishing: an event on the queue that takes it."""
+"""Publishing: an event on the queue that takes it, confirmed by the broker."""
 
+import asyncio
+import os
+import secrets
+import uuid
 from collections.abc import Callable
-from datetime import datetime
-from typing import Any
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, Literal
 
-from dramatiq import Broker, Message
+import redis
+from dramatiq import Message
+from dramatiq.errors import DecodeError
 
-from events.broker import actor_of
-from events.envelope import Envelope, EventData, EventRefused, seal_envelope
+from events import claims
+from events.broker import PublishingBroker, actor_of, redis_client
+from events.envelope import Envelope, EventData, EventRefused, wrap
+from events.redaction import refuse_readable_keys
+from events.signing import SigningKey
+
+DEPTH_LIMIT = 100_000
+"""Messages on a queue above which a publisher refuses to add more."""
+
+Until = Literal["queued", "claimed"]
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _new_id() -> str:
+    return str(uuid.uuid4())
 
 
 class Publisher:
-    """Publishes events as `source` on `broker`.
+    """Publishes events as `source` on the queue at `broker_url`.
 
-    `now` and `new_id` are given, so that whoever owns time and identity owns them here too.
+    `signing_key` is needed outside of the embedded mode. `redis_url` is where the workers answer
+    (`wait="claimed"`). `now` and `new_id` are given by whoever owns time and identity. Safe to
+    share between threads.
     """
 
     def __init__(
-        self, broker: Broker, *, source: str, now: Callable[[], datetime], new_id: Callable[[], str]
+        self,
+        broker_url: str,
+        *,
+        source: str,
+        signing_key: SigningKey | None = None,
+        redis_url: str | None = None,
+        depth_limit: int = DEPTH_LIMIT,
+        now: Callable[[], datetime] = _now,
+        new_id: Callable[[], str] = _new_id,
     ) -> None:
-        self._broker = broker
+        self._broker = PublishingBroker(broker_url)
         self._source = source
+        self._sign = None if signing_key is None else signing_key.sign
+        self._redis_url = redis_url
+        self._answers: redis.Redis | None = None
+        self._depth_limit = depth_limit
         self._now = now
         self._new_id = new_id
 
-    def publish(self, data: EventData, *, account: str, event_id: str | None = None) -> Envelope:
-        """Put one event on its queue; it is on the queue when this returns.
+    def publish(
+        self,
+        data: EventData,
+        *,
+        account: str,
+        event_id: str | None = None,
+        wait: Until = "queued",
+        timeout: float = 10.0,
+    ) -> Envelope:
+        """Publish one event about `account`.
 
-        Raises `EventRefused` where it breaks the contract, and the broker client's own
-        connection error where the broker cannot be reached.
+        When this returns, the broker has confirmed it; with `wait="claimed"`, the workers have
+        it in their store (`timeout` seconds are waited for that). Publishing again under the same
+        `event_id` is always safe.
+
+        Raises `EventRefused` where the event breaks the contract, holds a readable key or the
+        queue is full, `claims.NotClaimed`, `claims.Refused`, and `BrokerAway` where the broker
+        cannot be reached.
         """
         if not data.queue:
             raise EventRefused(
                 "not_incoming", f"{data.event_type} is not an event that workers read."
             )
-        envelope = seal_envelope(
+        refuse_readable_keys(data.model_dump(mode="json"))
+        replyto = secrets.token_hex(16) if wait == "claimed" else None
+        envelope = wrap(
             data,
             event_id=event_id or self._new_id(),
             source=self._source,
             time=self._now(),
             account=account,
+            replyto=replyto,
+            sign=self._sign,
         )
+        self._refuse_flood(data.queue)
         self.send(data.queue, actor_of(data.queue), envelope.to_json())
+        if replyto is not None:
+            claims.wait(self._claims(), replyto, envelope.id, timeout)
         return envelope
+
+    async def publish_async(self, data: EventData, **options: Any) -> Envelope:
+        """`publish` for a caller on an event loop: it waits in a thread."""
+        return await asyncio.to_thread(partial(self.publish, data, **options))
 
     def send(self, queue: str, actor: str, *arguments: Any) -> None:
         """Put a message for `actor` on `queue`. Arguments are ids or an event in JSON."""
-        self._broker.enqueue(
+        self._broker.send(
             Message(
                 queue_name=queue,
                 actor_name=actor,
@@ -57,3 +118,86 @@ class Publisher:
                 message_timestamp=int(self._now().timestamp() * 1000),
             )
         )
+
+    def resend(self, queue: str, payload: bytes) -> None:
+        """Put what was set aside on its queue again: an event, or a whole message.
+
+        Raises `EventRefused` (`not_a_message`) where it is neither.
+        """
+        try:
+            message: Message[Any] = Message.decode(payload)
+            self._broker.send(message.copy(queue_name=queue))
+        except DecodeError:
+            if not payload.lstrip().startswith(b"{"):
+                raise EventRefused(
+                    "not_a_message",
+                    "What was set aside is neither an event nor a message: drop it.",
+                ) from None
+            self.send(queue, actor_of(queue), payload.decode())
+
+    def rewrite_queue_file(self) -> None:
+        """Have a Redis queue drop from its file what is no longer in memory.
+
+        Raises `BrokerAway`. RabbitMQ has no such thing: its segments go when all of their
+        messages are acknowledged.
+        """
+        self._broker.rewrite_file()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._broker.close()
+        if self._answers is not None:
+            self._answers.close()
+
+    def _refuse_flood(self, queue: str) -> None:
+        depth = self._broker.depth(queue)
+        if depth >= self._depth_limit:
+            raise EventRefused(
+                "queue_full",
+                f"The queue {queue!r} holds {depth:,} messages, and from {self._depth_limit:,} on "
+                "nothing is added: publish again later.",
+            )
+
+    def _claims(self) -> "redis.Redis":
+        if self._answers is None:
+            if self._redis_url is None:
+                raise EventRefused(
+                    "no_answers", 'wait="claimed" needs the `redis_url` where the workers answer.'
+                )
+            self._answers = redis_client(self._redis_url, max_connections=64)
+        return self._answers
+
+
+_default: list[Publisher] = []
+
+
+def publish(data: EventData, *, account: str, **options: Any) -> Envelope:
+    """Publish with the publisher that the environment describes; see `Publisher.publish`.
+
+    Reads `BYOK_BROKER_URL`, `BYOK_REDIS_URL`, `BYOK_SOURCE` and `BYOK_SIGNING_KEY`, once.
+    """
+    if not _default:
+        _default.append(from_environment())
+    return _default[0].publish(data, account=account, **options)
+
+
+async def publish_async(data: EventData, *, account: str, **options: Any) -> Envelope:
+    """`publish` for a caller on an event loop."""
+    return await asyncio.to_thread(partial(publish, data, account=account, **options))
+
+
+def from_environment() -> Publisher:
+    """A publisher by environment variables alone, for upstream services.
+
+    Raises `ValueError` with one sentence that names the variable.
+    """
+    url = os.environ.get("BYOK_BROKER_URL")
+    if not url:
+        raise ValueError("BYOK_BROKER_URL is not set: it says where the message queue is.")
+    key = os.environ.get("BYOK_SIGNING_KEY")
+    return Publisher(
+        url,
+        source=os.environ.get("BYOK_SOURCE", "byok/publisher"),
+        signing_key=SigningKey.parse(key) if key else None,
+        redis_url=os.environ.get("BYOK_REDIS_URL"),
+    )

@@ -394,6 +394,31 @@ def highest_revision(connection: Connection, account_id: str) -> int:
     return highest
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryEntry:
+    """One change of a key's state: when, from what to what, by which event of which source."""
+
+    at: int
+    key_id: str
+    cause: str
+    event_id: str
+    source: str
+    old_status: str | None
+    new_status: str
+    reason: str
+
+
+def history(connection: Connection, account_id: str) -> list[HistoryEntry]:
+    """The changes of an account's keys, oldest first."""
+    columns = [c for c in key_history.c if c.name not in ("id", "account_id")]
+    rows = connection.execute(
+        select(*columns)
+        .where(key_history.c.account_id == account_id)
+        .order_by(key_history.c.at, key_history.c.id)
+    )
+    return [HistoryEntry(**row._mapping) for row in rows]
+
+
 def counts(connection: Connection) -> dict[tuple[str, str, str], int]:
     """How many keys there are, by (provider, status, reason); removed ones are left out."""
     rows = connection.execute(

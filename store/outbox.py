@@ -2,6 +2,7 @@
 
 `usage` rows are packed into messages for the aggregator, which clears them in the transaction
 that writes the ledger. `event` rows go to the out-event stream and are cleared by the relay.
+`rewrite` rows ask for the queue's file to be rewritten, because it held a readable key.
 """
 
 from collections.abc import Iterable, Sequence
@@ -14,6 +15,7 @@ from store.statements import insert_many
 
 USAGE = "usage"
 EVENT = "event"
+REWRITE = "rewrite"
 
 RESEND_BASE_SECONDS = 5
 RESEND_MAX_SECONDS = 300
@@ -27,13 +29,26 @@ class OutboxRow:
     payload: str
 
 
-def add(connection: Connection, kind: str, rows: Iterable[OutboxRow], now: int) -> None:
-    """Put rows into the outbox, due at once."""
+def add(
+    connection: Connection,
+    kind: str,
+    rows: Iterable[OutboxRow],
+    now: int,
+    *,
+    due_at: int | None = None,
+) -> None:
+    """Put rows into the outbox, due at once or at `due_at` (Unix ms)."""
     insert_many(
         connection,
         outbox,
         [
-            {"id": row.id, "kind": kind, "payload": row.payload, "created_at": now, "due_at": now}
+            {
+                "id": row.id,
+                "kind": kind,
+                "payload": row.payload,
+                "created_at": now,
+                "due_at": now if due_at is None else due_at,
+            }
             for row in rows
         ],
     )

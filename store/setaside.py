@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, delete, func, select
 
 from store.schema import set_aside
 from store.statements import insert_ignore
@@ -62,6 +62,11 @@ def payload(connection: Connection, vault: Vault, item_id: str) -> bytes:
         select(set_aside.c.payload).where(set_aside.c.id == item_id)
     ).scalar_one()
     return vault.decrypt(connection, SYSTEM_SCOPE, f"set-aside:{item_id}", stored)
+
+
+def remove(connection: Connection, item_id: str) -> bool:
+    """Delete one item; whether it was there."""
+    return bool(connection.execute(delete(set_aside).where(set_aside.c.id == item_id)).rowcount)
 
 
 def counts(connection: Connection) -> dict[tuple[str, str], int]:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, delete, select, update
+from sqlalchemy import Connection, delete, func, select, update
 
 from store.schema import waiting_events
 from store.statements import insert_ignore
@@ -86,6 +86,11 @@ def until(connection: Connection, event_id: str) -> int | None:
         select(waiting_events.c.until_at).where(waiting_events.c.event_id == event_id)
     ).scalar_one_or_none()
     return found
+
+
+def count(connection: Connection) -> int:
+    """How many events wait."""
+    return connection.execute(select(func.count()).select_from(waiting_events)).scalar_one()
 
 
 def remove(connection: Connection, event_id: str) -> None:

@@ -1,22 +1,29 @@
 """Services for the tests: real Valkey, SQLite and PostgreSQL, and the provider sandbox."""
 
+import os
 import subprocess
 import sys
 import tempfile
 import uuid
 import warnings
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
+import pika
+import pika.exceptions
 import psycopg
 import pytest
 import redis
 
 from deploy.local.sandbox import SandboxServer
 from deploy.local.valkey import socket_path
+from events import QUEUES
 from store import migrate
 from store.engine import Database
 from tests.road import Road, make_settings
+from workers.keys.validation import VALIDATIONS_QUEUE
 
 MAILS = Path(__file__).parent / "data" / "mail"
 
@@ -68,15 +75,20 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
     """An empty database of each kind."""
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path / 'byok.sqlite3'}"
-        return
-    server = request.getfixturevalue("postgresql")
+    else:
+        with _new_database(request.getfixturevalue("postgresql")) as url:
+            yield url
+
+
+@contextmanager
+def _new_database(server: str) -> Iterator[str]:
+    """An empty database on a PostgreSQL server, dropped at the end."""
     name = f"t{uuid.uuid4().hex}"
     with psycopg.connect(server, autocommit=True) as admin:
-        admin.execute(f"CREATE DATABASE {name}")
-        yield server.replace("postgresql://", "postgresql+psycopg://").replace(
-            "/postgres?", f"/{name}?"
-        )
-        admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        admin.execute(f"CREATE DATABASE {name}".encode())
+        base, _, query = server.replace("postgresql://", "postgresql+psycopg://").partition("?")
+        yield f"{base.rpartition('/')[0]}/{name}{'?' + query if query else ''}"
+        admin.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
 
 
 @pytest.fixture
@@ -101,13 +113,71 @@ def sandbox(_sandbox: SandboxServer) -> SandboxServer:
     return _sandbox
 
 
+@dataclass(frozen=True)
+class Services:
+    """The addresses of a queue, of Redis and of a store, all empty."""
+
+    broker: str
+    redis: str
+    database: str
+
+
+def _given(variable: str) -> str:
+    """The address of a service that is there; skips where it is not."""
+    url = os.environ.get(variable)
+    if not url:
+        pytest.skip(f"{variable} is not set: no such service here")
+    return url
+
+
+@pytest.fixture(
+    params=["sqlite-valkey", "postgresql-valkey", "postgresql-redis", "postgresql-rabbitmq"]
+)
+def services(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Services]:
+    """Each pair of store and queue: the first two from wheels, the others where they are there."""
+    kind = request.param
+    with ExitStack() as stack:
+        database = f"sqlite:///{tmp_path / 'byok.sqlite3'}"
+        if kind == "postgresql-valkey":
+            server = request.getfixturevalue("postgresql")
+            database = stack.enter_context(_new_database(server))
+        elif kind != "sqlite-valkey":
+            server = _given("BYOK_TEST_DATABASE_URL").replace("+psycopg", "")
+            database = stack.enter_context(_new_database(server))
+        if kind.endswith("valkey"):
+            url = request.getfixturevalue("valkey")
+            broker, beside = f"{url}?db=0", f"{url}?db=1"
+        else:
+            url = _given("BYOK_TEST_REDIS_URL").rstrip("/").removesuffix("/0")
+            broker, beside = f"{url}/14", f"{url}/15"
+        for address in (broker, beside):
+            with redis.Redis.from_url(address) as client:
+                client.flushdb()
+        if kind == "postgresql-rabbitmq":
+            broker = _given("BYOK_TEST_AMQP_URL")
+            _purge(broker)
+        yield Services(broker, beside, database)
+
+
+def _purge(amqp: str) -> None:
+    """Empty our queues on a RabbitMQ."""
+    with pika.BlockingConnection(pika.URLParameters(amqp)) as connection:
+        for queue in (*QUEUES, VALIDATIONS_QUEUE):
+            for name in (queue, f"{queue}.XQ"):
+                channel = connection.channel()
+                with suppress(pika.exceptions.ChannelClosedByBroker):
+                    channel.queue_purge(name)
+
+
 @pytest.fixture
-def road(database_url: str, valkey: str, sandbox: SandboxServer, tmp_path: Path) -> Iterator[Road]:
+def road(services: Services, sandbox: SandboxServer, tmp_path: Path) -> Iterator[Road]:
     """The whole system in this process: worker and scheduler threads on real services."""
-    with redis.Redis.from_url(valkey) as client:
-        client.flushall()
     settings = make_settings(
-        tmp_path, broker=f"{valkey}?db=0", database=database_url, sandbox=sandbox
+        tmp_path,
+        broker=services.broker,
+        database=services.database,
+        sandbox=sandbox,
+        redis_url=services.redis,
     )
     running = Road(settings, sandbox)
     running.start()

@@ -22,15 +22,16 @@ from events import (
     Operation,
     Provider,
     ProviderChoice,
+    SigningKey,
     seal_input,
     seal_key,
 )
-from store import accounts, analyses, keys, ledger, migrate, outbox
+from events.stream import EVENT_FIELD, STREAM
+from store import accounts, analyses, keys, ledger, migrate, outbox, waiting
 from store.analyses import Request
 from store.keys import KeyRecord
 from workers import scheduler, worker
 from workers.app import App
-from workers.relay import EVENT_FIELD, STREAM
 from workers.settings import Settings
 
 GOOD_OPENAI = "sk-proj-sandbox-good-openai-not-a-real-key-0001"
@@ -55,6 +56,9 @@ def fake_key(byte: int) -> str:
     return f"t{byte}:{base64.b64encode(bytes([byte]) * 32).decode()}"
 
 
+SIGNING_KEY = SigningKey.parse(fake_key(3))
+
+
 def make_settings(
     state_dir: Path, *, broker: str, database: str, sandbox: SandboxServer, **more: Any
 ) -> Settings:
@@ -66,6 +70,11 @@ def make_settings(
             "database_url": database,
             "master_keys": fake_key(1),
             "sealing_keys": fake_key(2),
+            "signing_key": fake_key(3),
+            "source": "test/upstream",
+            "publishers": json.dumps(
+                {"test/upstream": {"keys": [SIGNING_KEY.public], "types": ["byok.*"]}}
+            ),
             "platform_openai_key": PLATFORM_OPENAI,
             "platform_anthropic_key": PLATFORM_ANTHROPIC,
             "OPENAI_BASE_URL": sandbox.openai_url,
@@ -98,15 +107,22 @@ class Road:
             self._apps.append(app)
             self._threads.append(thread)
 
-    def stop(self) -> None:
-        """Stop them and wait until they have."""
+    def stop_working(self) -> None:
+        """Stop worker and scheduler, and wait until they have; the doors stay open."""
         for app in self._apps:
             app.stopping.set()
         for thread in self._threads:
             thread.join(60)
             assert not thread.is_alive(), f"{thread.name} does not stop"
-        for app in (*self._apps, self.app):
+        for app in self._apps:
             app.close()
+        self._apps.clear()
+        self._threads.clear()
+
+    def stop(self) -> None:
+        """Stop everything."""
+        self.stop_working()
+        self.app.close()
 
     def revision(self) -> int:
         """The next revision of the system of record."""
@@ -165,13 +181,7 @@ class Road:
                 revision=self.revision(),
                 provider=provider,
                 key_id=key_id,
-                sealed_key=seal_key(
-                    pasted,
-                    self.settings.sealing_public,
-                    account=account,
-                    provider=provider,
-                    key_id=key_id,
-                ),
+                sealed_key=self.sealed_key(pasted, account, provider, key_id),
                 allow_platform_fallback=fallback,
             ),
             account,
@@ -179,6 +189,16 @@ class Road:
         if settled:
             self.until(lambda: (k := self.key(key_id)) is not None and k.status != "pending")
         return key_id
+
+    def sealed_key(self, pasted: str, account: str, provider: Provider, key_id: str) -> str:
+        """A key sealed as upstream does it."""
+        return seal_key(
+            pasted,
+            self.settings.sealing_public,
+            account=account,
+            provider=provider,
+            key_id=key_id,
+        )
 
     def remove_key(self, key_id: str, account: str = "acme") -> None:
         """Remove a key and wait until it is gone."""
@@ -239,6 +259,11 @@ class Road:
         """A key as it stands."""
         with self.app.database.read() as connection:
             return keys.find(connection, key_id)
+
+    def waiting_events(self) -> int:
+        """How many events wait for their account."""
+        with self.app.database.read() as connection:
+            return waiting.count(connection)
 
     def settled_ledger(self) -> list[ledger.LedgerRow]:
         """The ledger, once every usage row has arrived on it."""

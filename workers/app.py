@@ -7,9 +7,11 @@ from functools import cached_property, partial
 import redis
 from sqlalchemy import Connection
 
-from events import Envelope, EventData, Provider, Publisher
-from events.broker import open_publishing_broker, redis_client
-from events.envelope import seal_envelope
+from events import Envelope, EventData, Provider, Publisher, Sources
+from events.broker import redis_client
+from events.envelope import wrap
+from events.signing import SigningKey, Source
+from events.usage import UsageRecorded
 from metrics.instruments import Instruments, open_instruments
 from store import outbox
 from store.engine import Database
@@ -49,15 +51,32 @@ class App:
     @cached_property
     def publisher(self) -> Publisher:
         """Publishes on the message queue."""
-        broker = open_publishing_broker(
-            self.settings.effective_broker_url, max_connections=CONNECTIONS
-        )
         return Publisher(
-            broker,
-            source=f"byok/{self.role}",
+            self.settings.effective_broker_url,
+            source=self.settings.source,
+            signing_key=self.settings.signer,
+            redis_url=self.settings.effective_redis_url,
             now=partial(moment, self.effects),
             new_id=self.effects.new_id,
         )
+
+    @cached_property
+    def sources(self) -> Sources | None:
+        """Whose events are believed; `None` embedded, where nobody else is on the queue."""
+        if self.settings.embedded:
+            return None
+        keys = [
+            SigningKey.derived(private.private_bytes_raw(), SOURCE).private.public_key()
+            for private in self.settings.sealing_key_ring.private.values()
+        ]
+        inside = Source(keys, (UsageRecorded.event_type,))
+        return self.settings.sources.and_also(SOURCE, inside)
+
+    @cached_property
+    def inside_key(self) -> SigningKey:
+        """What the workers sign their own messages with: whoever opens seals can derive it."""
+        private = next(iter(self.settings.sealing_key_ring.private.values()))
+        return SigningKey.derived(private.private_bytes_raw(), SOURCE)
 
     @cached_property
     def stream(self) -> "redis.Redis":
@@ -98,18 +117,19 @@ class App:
 
     def emit(self, connection: Connection, data: EventData, *, account: str) -> None:
         """Put an out-event into the outbox, in the caller's transaction."""
-        envelope = self.envelope(data, account=account)
+        envelope = self.envelope(data, account=account, signed=False)
         row = outbox.OutboxRow(envelope.id, envelope.to_json())
         outbox.add(connection, outbox.EVENT, [row], self.effects.now_ms())
 
-    def envelope(self, data: EventData, *, account: str) -> Envelope:
-        """An event from the workers themselves."""
-        return seal_envelope(
+    def envelope(self, data: EventData, *, account: str, signed: bool) -> Envelope:
+        """An event from the workers themselves; `signed` where workers are to read it."""
+        return wrap(
             data,
             event_id=self.effects.new_id(),
             source=SOURCE,
             time=moment(self.effects),
             account=account,
+            sign=self.inside_key.sign if signed else None,
         )
 
     def includes_byok(self, plan: str, plan_status: str) -> bool:
@@ -122,6 +142,6 @@ class App:
             for client in self.providers.values():
                 self.calls.run(client.close())
         # In this order, and only what was built.
-        for name in ("calls", "stream", "database"):
+        for name in ("calls", "publisher", "stream", "database"):
             if name in self.__dict__:
                 getattr(self, name).close()

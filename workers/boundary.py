@@ -4,18 +4,18 @@ A message ends in one of three ways: it was acted on, it was set aside with its 
 worker stops and the message stays with the broker. Nothing else may happen to it.
 """
 
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import structlog
 
-from events import Envelope, EventData, EventRefused, EventRejected, read_event
-from store import setaside, waiting
+from events import Envelope, EventData, EventRefused, read_event
 from store.engine import is_unavailable
 from workers.app import App
+from workers.effects import moment
 from workers.lease import LeaseLost
+from workers.refusals import answer_claim, set_aside
 
 log = structlog.get_logger(__name__)
 
@@ -40,20 +40,28 @@ class Handlers:
 
 def take_event(app: App, handlers: Handlers, raw: object) -> None:
     """Read one event and act on it, or set it aside."""
-    known: Envelope | None = None
     try:
-        if not isinstance(raw, str):
-            raise EventRefused("not_json", "The message's argument is not an event in JSON.")
-        envelope = known = read_event(raw)
-        handler = handlers.by_type.get(type(envelope.data))
-        if handler is None:
-            raise EventRefused(
-                "wrong_queue", f"{envelope.type} does not belong on the queue {handlers.queue!r}."
-            )
-        patiently(app, lambda: handler(app, envelope, envelope.data))
+        envelope = _act_on(app, handlers, raw)
+    except EventRefused as error:
+        refused = error
+    else:
         app.instruments.events.labels(handlers.queue, envelope.type, "taken").inc()
-    except EventRefused as refused:
-        set_aside(app, handlers.queue, raw, refused, known)
+        answer_claim(app, envelope.replyto)
+        return
+    patiently(app, lambda: set_aside(app, handlers.queue, raw, refused))
+
+
+def _act_on(app: App, handlers: Handlers, raw: object) -> Envelope:
+    if not isinstance(raw, str):
+        raise EventRefused("not_json", "The message's argument is not an event in JSON.")
+    envelope = read_event(raw, app.sources, moment(app.effects))
+    handler = handlers.by_type.get(type(envelope.data))
+    if handler is None:
+        raise EventRefused(
+            "wrong_queue", f"{envelope.type} does not belong on the queue {handlers.queue!r}."
+        )
+    patiently(app, lambda: handler(app, envelope, envelope.data))
+    return envelope
 
 
 def take(app: App, queue: str, what: str, act: Callable[[], None]) -> None:
@@ -95,45 +103,6 @@ def patiently(app: App, act: Callable[[], None]) -> None:
         if app.effects.wait(pause, app.stopping):
             raise Stopping
         pause = min(2 * pause, LONGEST_PAUSE)
-
-
-def set_aside(
-    app: App, queue: str, raw: object, refused: EventRefused, known: Envelope | None = None
-) -> None:
-    """Keep a refused message with its reason, and tell upstream where we know whom to tell."""
-    payload = (
-        raw.encode() if isinstance(raw, str) else bytes(raw) if isinstance(raw, bytes) else b""
-    )
-    item = setaside.SetAside(
-        # From the content, so that a redelivery is no second entry.
-        id=hashlib.sha256(b"\n".join((queue.encode(), payload))).hexdigest()[:32],
-        at=app.effects.now_ms(),
-        queue=queue,
-        reason=refused.reason,
-        sentence=refused.sentence,
-        event_id=known.id if known else None,
-        event_type=known.type if known else None,
-        account_id=known.subject if known else None,
-    )
-
-    def keep() -> None:
-        with app.database.write() as connection:
-            fresh = setaside.put(connection, app.vault, item, payload)
-            if known is not None:
-                waiting.remove(connection, known.id)
-            if known is not None and fresh:
-                app.emit(
-                    connection,
-                    EventRejected(event_id=known.id, reason=refused.reason),
-                    account=known.subject,
-                )
-
-    patiently(app, keep)
-    app.instruments.set_aside.labels(queue, refused.reason).inc()
-    app.instruments.events.labels(queue, known.type if known else "unread", "set_aside").inc()
-    log.warning(
-        "set_aside", queue=queue, reason=refused.reason, sentence=refused.sentence, id=item.id
-    )
 
 
 def _where(error: BaseException) -> str:

@@ -2,9 +2,7 @@
 
 from collections.abc import Iterable
 
-import redis
-
-from events.broker import NAMESPACE, redis_client
+from events.broker import BrokerAway, PublishingBroker
 from events.registry import QUEUES
 from metrics.exporter import Gauge
 from store import analyses, keys, leases, outbox, setaside
@@ -18,7 +16,7 @@ class Gauges:
 
     def __init__(self, app: App) -> None:
         self._app = app
-        self._queue = redis_client(app.settings.effective_broker_url, max_connections=4)
+        self._queue = PublishingBroker(app.settings.effective_broker_url, max_connections=4)
 
     def read(self) -> Iterable[Gauge]:
         """All gauges as they stand now."""
@@ -27,7 +25,7 @@ class Gauges:
         try:
             gauges.append(self._queues())
             up["broker",] = 1
-        except redis.RedisError:
+        except BrokerAway:
             up["broker",] = 0
         try:
             gauges.extend(self._store())
@@ -40,13 +38,10 @@ class Gauges:
 
     def _queues(self) -> Gauge:
         names = (*QUEUES, VALIDATIONS_QUEUE)
-        pipeline = self._queue.pipeline(transaction=False)
-        for name in names:
-            pipeline.hlen(f"{NAMESPACE}:{name}.msgs")
         depths: dict[tuple[str, ...], float] = {
-            (name,): float(depth) for name, depth in zip(names, pipeline.execute(), strict=True)
+            (name,): float(self._queue.depth(name)) for name in names
         }
-        return ("queue_depth", "Messages on a queue or taken from it.", ("queue",), depths)
+        return ("queue_depth", "Messages that wait on a queue.", ("queue",), depths)
 
     def _store(self) -> list[Gauge]:
         now = self._app.effects.now_ms()

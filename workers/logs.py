@@ -5,26 +5,16 @@ key to begin with.
 """
 
 import logging
-import re
 import sys
 from collections.abc import MutableMapping
 from typing import Any
 
 import structlog
 
-_KEY = re.compile(
-    r"sk-(?:(?:proj|svcacct|service|admin|None)-|ant-(?:api|admin|oat|ort)\d{2}-)?[\w-]{16,}",
-    re.ASCII,
-)
-REDACTED = "sk-[redacted]"
+from events.redaction import redact
 
 QUIET = ("openai", "anthropic", "httpx2", "httpcore2", "aiohttp", "asyncio", "alembic", "pika")
 """Libraries whose debug logs hold prompts, headers or noise: warnings only, whatever our level."""
-
-
-def redact(text: str) -> str:
-    """Replace what looks like a provider key. Linear in the length of `text`."""
-    return _KEY.sub(REDACTED, text) if "sk-" in text else text
 
 
 def set_up(level: str) -> None:

@@ -4,12 +4,10 @@ import json
 
 from events import UsageRecorded
 from events.broker import actor_of
+from events.stream import EVENT_FIELD, STREAM
 from events.usage import MAX_ROWS_PER_MESSAGE, USAGE_QUEUE
 from store import outbox
 from workers.app import App
-
-STREAM = "byok:events"
-EVENT_FIELD = "event"
 
 _BATCH = MAX_ROWS_PER_MESSAGE
 _MESSAGE_BYTES = 200_000
@@ -58,6 +56,20 @@ def relay_events(app: App) -> int:
     return len(rows)
 
 
+def rewrite_queue_file(app: App) -> int:
+    """Have the queue's append-only file rewritten where a readable key came through it.
+
+    The message is acknowledged by then, so the new file does not hold it.
+    """
+    rows = _take(app, outbox.REWRITE)
+    if not rows:
+        return 0
+    app.publisher.rewrite_queue_file()
+    with app.database.write() as connection:
+        outbox.clear(connection, [row.id for row in rows])
+    return len(rows)
+
+
 def _take(app: App, kind: str) -> list[outbox.OutboxRow]:
     now = app.effects.now_ms()
     with app.database.read() as connection:
@@ -69,6 +81,6 @@ def _take(app: App, kind: str) -> list[outbox.OutboxRow]:
 
 def _publish(app: App, rows: list[outbox.OutboxRow]) -> None:
     data = UsageRecorded(rows=tuple(json.loads(row.payload) for row in rows))
-    envelope = app.envelope(data, account=USAGE_ACCOUNT)
+    envelope = app.envelope(data, account=USAGE_ACCOUNT, signed=True)
     app.publisher.send(USAGE_QUEUE, actor_of(USAGE_QUEUE), envelope.to_json())
     app.instruments.relayed.labels(outbox.USAGE).inc(len(rows))

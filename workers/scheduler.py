@@ -10,6 +10,7 @@ from collections.abc import Callable
 import redis
 import structlog
 
+from events import BrokerAway
 from events.analyses import ANALYSES_QUEUE
 from events.broker import actor_of
 from store import analyses, cooldowns, keys, leases, waiting
@@ -19,7 +20,7 @@ from workers.analyses.actors import RESUME_ACTOR
 from workers.analyses.retry import LOST_WORKERS_ALLOWED
 from workers.app import App
 from workers.keys.validation import VALIDATE_ACTOR, VALIDATIONS_QUEUE
-from workers.relay import relay_events, relay_usage
+from workers.relay import relay_events, relay_usage, rewrite_queue_file
 from workers.settings import UnknownAttempts
 
 log = structlog.get_logger(__name__)
@@ -49,8 +50,8 @@ def run(app: App) -> None:
 def _sweep(app: App, sweep: Sweep) -> int:
     try:
         return sweep(app)
-    except (redis.ConnectionError, redis.TimeoutError) as error:
-        log.warning("sweep_waits_for_redis", sweep=sweep.__name__, error=type(error).__name__)
+    except (BrokerAway, redis.ConnectionError, redis.TimeoutError) as error:
+        log.warning("sweep_waits_for_broker", sweep=sweep.__name__, error=type(error).__name__)
     except Exception as error:
         if not is_unavailable(error):
             raise
@@ -139,6 +140,7 @@ def _take_over(app: App, process_id: str) -> None:
 SWEEPS: tuple[Sweep, ...] = (
     relay_usage,
     relay_events,
+    rewrite_queue_file,
     due_analyses,
     due_validations,
     due_waiting_events,

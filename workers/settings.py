@@ -16,9 +16,10 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from deploy.local.valkey import socket_path
-from events.broker import require_supported
+from events.broker import REDIS_SCHEMES, scheme_of
 from events.keys import Provider
 from events.sealing import SealingKeys, SealingPublicKey, parse_named_key
+from events.signing import SigningKey, Sources
 
 SANDBOX_PLATFORM_KEYS = {
     Provider.OPENAI: "sk-proj-sandbox-platform-not-a-real-key",
@@ -36,6 +37,9 @@ _SERVICES = (
     "BYOK_SEALING_KEYS",
     "BYOK_SEALING_KEYS_FILE",
     "BYOK_SEALING_PUBLIC_KEY",
+    "BYOK_PUBLISHERS",
+    "BYOK_PUBLISHERS_FILE",
+    "BYOK_SIGNING_KEY",
     "BYOK_EXPORTER_PORT",
 )
 
@@ -73,6 +77,14 @@ class Settings(BaseSettings):
     sealing_keys: SecretStr | None = Field(None, description="`id:base64,…`; the first is current.")
     sealing_keys_file: Path | None = Field(None, description="A file with the sealing keys.")
     sealing_public_key: str | None = Field(None, description="`id:base64`, for publishers.")
+    publishers: SecretStr | None = Field(
+        None, description="Who may publish what: JSON, see `byok keygen signing`."
+    )
+    publishers_file: Path | None = Field(None, description="A file with the publishers.")
+    source: str = Field("byok/cli", description="The `source` that commands publish as.")
+    signing_key: SecretStr | None = Field(
+        None, description="`id:base64`, what commands sign with outside of the embedded mode."
+    )
     platform_openai_key: SecretStr | None = Field(None, description="The platform's OpenAI key.")
     platform_anthropic_key: SecretStr | None = Field(
         None, description="The platform's Anthropic key."
@@ -146,9 +158,11 @@ class Settings(BaseSettings):
         return cls.load()
 
     @property
-    def embedded_broker(self) -> bool:
-        """Whether Valkey runs embedded."""
-        return self.broker_url is None
+    def embedded_valkey(self) -> bool:
+        """Whether Valkey runs embedded: for the queue, or for stream and limits alone."""
+        if self.broker_url is None:
+            return True
+        return self.redis_url is None and scheme_of(self.broker_url) not in REDIS_SCHEMES
 
     @property
     def embedded(self) -> bool:
@@ -172,10 +186,13 @@ class Settings(BaseSettings):
             return self.redis_url
         if self.broker_url is None:
             return self._embedded_url(1)
-        if require_supported(self.broker_url) == "unix":
+        scheme = scheme_of(self.broker_url)
+        if scheme not in REDIS_SCHEMES:
+            return self._embedded_url(1)
+        if scheme == "unix":
             return f"{self.broker_url.partition('?')[0]}?db=1"
         base, _, query = self.broker_url.partition("?")
-        scheme, _, rest = base.partition("://")
+        rest = base.partition("://")[2]
         host = rest.partition("/")[0]
         return f"{scheme}://{host}/1{'?' + query if query else ''}"
 
@@ -260,6 +277,28 @@ class Settings(BaseSettings):
             return SealingPublicKey.parse(self.sealing_public_key)
         except ValueError as error:
             raise ConfigurationError(f"BYOK_SEALING_PUBLIC_KEY: {error}") from None
+
+    @cached_property
+    def sources(self) -> Sources:
+        """The sources that are believed. Raises `ConfigurationError`."""
+        try:
+            if self.publishers is not None:
+                return Sources.parse(self.publishers.get_secret_value())
+            if self.publishers_file is not None:
+                return Sources.parse(self.publishers_file.read_text())
+        except (ValueError, OSError) as error:
+            raise ConfigurationError(f"BYOK_PUBLISHERS is wrong: {error}.") from None
+        return Sources({})
+
+    @property
+    def signer(self) -> SigningKey | None:
+        """What commands sign with, or `None`. Raises `ConfigurationError`."""
+        if self.signing_key is None:
+            return None
+        try:
+            return SigningKey.parse(self.signing_key.get_secret_value())
+        except ValueError as error:
+            raise ConfigurationError(f"BYOK_SIGNING_KEY: {error}") from None
 
     def prepare_state_dir(self) -> None:
         """Make the state directory (0700) and, embedded, the keys that are not there (0600)."""

@@ -116,7 +116,7 @@ class Supervisor:
         settings.prepare_state_dir()
         if self.log_file is not None:
             self._logs = self.log_file.open("ab")
-        if settings.embedded_broker:
+        if settings.embedded_valkey:
             ready = settings.state_dir / "valkey.ready"
             self._start_part(
                 "valkey",

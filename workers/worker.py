@@ -13,9 +13,10 @@ from events import EventRefused
 from workers import accounts
 from workers.analyses import actors as analyses_actors
 from workers.app import App
-from workers.boundary import set_aside
-from workers.broker import UNREADABLE_ACTOR, WorkerBroker
+from workers.boundary import patiently
+from workers.broker import UNREADABLE_ACTOR, open_worker_broker
 from workers.keys import actors as keys_actors
+from workers.refusals import set_aside
 from workers.usage import actors as usage_actors
 
 log = structlog.get_logger(__name__)
@@ -52,7 +53,7 @@ def groups(app: App) -> list[Group]:
 
 def open_worker(app: App, group: Group) -> dramatiq.Worker:
     """A dramatiq worker for the group, on a broker identity of its own, not started yet."""
-    broker = WorkerBroker(
+    broker = open_worker_broker(
         app.settings.effective_broker_url,
         stopping=app.stopping,
         # Above the number of threads: one without a connection could not acknowledge.
@@ -100,4 +101,5 @@ def _register_unreadable(broker: Broker, app: App, queue: str) -> None:
             "The message is not one that this system's actors take: publish events with the "
             "fields that the event reference names.",
         )
-        set_aside(app, from_queue, base64.b64decode(data), refused)
+        raw = base64.b64decode(data)
+        patiently(app, lambda: set_aside(app, from_queue, raw, refused))

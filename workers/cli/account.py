@@ -8,7 +8,14 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
-from events import AccountUpdated, CategoryOverride, CreditPeriod, CustomCategory, PlanStatus
+from events import (
+    AccountDeleted,
+    AccountUpdated,
+    CategoryOverride,
+    CreditPeriod,
+    CustomCategory,
+    PlanStatus,
+)
 from store import accounts, credits, keys
 from workers.app import App
 from workers.cli.console import (
@@ -89,6 +96,31 @@ def show_account(account: AccountArgument, *, as_json: AsJson = False) -> None:
     """Show an account. Example: `byok account show acme --json`."""
     with open_app() as app:
         _show(app, account, as_json=as_json)
+
+
+@commands.command()
+def delete(account: AccountArgument, *, timeout: Timeout = 10, as_json: AsJson = False) -> None:
+    """Delete an account: keys, results and personal data. Example: `byok account delete acme`.
+
+    The ledger's sums stay, under a name that leads nowhere.
+    """
+    with open_app() as app:
+        require_account(app, account)
+        with app.database.read() as connection:
+            destroyed = sorted(k.key_id for k in keys.active(connection, account).values())
+        revision = next_revision(app, account)
+        app.publisher.publish(AccountDeleted(revision=revision), account=account)
+
+        def gone() -> bool:
+            with app.database.read() as connection:
+                return accounts.highest_revision(connection, account) >= revision
+
+        wait_for(app, "the deletion", timeout, gone)
+    told = {"account": account, "deleted": True, "keys_destroyed": destroyed}
+    if as_json:
+        emit_json(told)
+    else:
+        out.print(f"{account} is deleted; keys destroyed: {len(destroyed)}.", highlight=False)
 
 
 def next_revision(app: App, account: str) -> int:

@@ -14,7 +14,8 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy.exc import SQLAlchemyError
 
-from events import EventRefused
+from events import BrokerAway, EventRefused, NotClaimed, Refused
+from events.redaction import redact
 from store import migrate
 from store.engine import is_unavailable
 from workers import logs
@@ -107,10 +108,17 @@ def guard(command: Callable[[], Any]) -> int:
         command()
     except Refusal as refusal:
         sentence = str(refusal)
-    except (ConfigurationError, EventRefused, StartFailed) as error:
+    except (
+        ConfigurationError,
+        EventRefused,
+        StartFailed,
+        BrokerAway,
+        NotClaimed,
+        Refused,
+    ) as error:
         sentence = str(error)
     except (redis.ConnectionError, redis.TimeoutError):
-        sentence = "The message queue cannot be reached: start `byok up`, or check BYOK_BROKER_URL."
+        sentence = "Redis cannot be reached: start `byok up`, or check BYOK_REDIS_URL."
     except SQLAlchemyError as error:
         if not is_unavailable(error):
             raise
@@ -123,7 +131,7 @@ def guard(command: Callable[[], Any]) -> int:
         return 1
     else:
         return 0
-    err.print(f"[red]{'byok:'}[/red] {logs.redact(sentence)}", highlight=False, soft_wrap=True)
+    err.print(f"[red]{'byok:'}[/red] {redact(sentence)}", highlight=False, soft_wrap=True)
     return 1
 
 

@@ -7,9 +7,13 @@ import typer
 
 from store import setaside
 from store.setaside import SetAside
+from workers.app import App
 from workers.cli.console import AsJson, emit_json, open_app, out, refuse, show, table
 
 commands = typer.Typer(no_args_is_help=True)
+
+MOST = 1_000_000
+"""How many messages `--all` takes in one go."""
 
 
 @commands.command("list")
@@ -64,6 +68,66 @@ def show_failed(
     for name, value in described.items():
         made.add_row(name.replace("_", " "), "" if value is None else str(value))
     show(made)
+
+
+@commands.command()
+def retry(
+    item_ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]…")] = None,
+    *,
+    every: Annotated[bool, typer.Option("--all", help="All that is set aside.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Send messages that were set aside on their way again. Example: `byok failed retry --all`.
+
+    What is refused again is set aside again. Doing this twice is safe.
+    """
+    with open_app() as app:
+        sent = 0
+        for item in _chosen(app, item_ids, every=every):
+            with app.database.read() as connection:
+                raw = setaside.payload(connection, app.vault, item.id)
+            app.publisher.resend(item.queue, raw)
+            # After it is on the queue: a crash in between sends it twice, which does no harm.
+            with app.database.write() as connection:
+                setaside.remove(connection, item.id)
+            sent += 1
+        _tell(sent, "retried", as_json=as_json)
+
+
+@commands.command()
+def drop(
+    item_ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]…")] = None,
+    *,
+    every: Annotated[bool, typer.Option("--all", help="All that is set aside.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Delete messages that were set aside. Example: `byok failed drop 1f0c…`."""
+    with open_app() as app:
+        dropped = 0
+        for item in _chosen(app, item_ids, every=every):
+            with app.database.write() as connection:
+                dropped += setaside.remove(connection, item.id)
+        _tell(dropped, "dropped", as_json=as_json)
+
+
+def _chosen(app: App, item_ids: list[str] | None, *, every: bool) -> list[SetAside]:
+    if every == bool(item_ids):
+        refuse("Name the messages by their ids, or give --all.")
+    with app.database.read() as connection:
+        if every:
+            return setaside.newest(connection, MOST)
+        found = {item_id: setaside.find(connection, item_id) for item_id in item_ids or ()}
+    for item_id, item in found.items():
+        if item is None:
+            refuse(f"Nothing with the id {item_id!r} is set aside: see `byok failed list`.")
+    return [item for item in found.values() if item is not None]
+
+
+def _tell(count: int, what: str, *, as_json: bool) -> None:
+    if as_json:
+        emit_json({what: count})
+    else:
+        out.print(f"{count} {what}.", highlight=False)
 
 
 def _described(item: SetAside) -> dict[str, Any]:

@@ -143,6 +143,45 @@ def show_keys(
             show(keys_table(f"Keys of {account}", shown))
 
 
+@commands.command()
+def history(account: AccountArgument, *, as_json: AsJson = False) -> None:
+    """Show what changed an account's keys, and when. Example: `byok keys history acme --json`."""
+    with open_app() as app:
+        with app.database.read() as connection:
+            changes = stored_keys.history(connection, account)
+        if not changes:
+            require_account(app, account)
+    described = [
+        {
+            "at": _iso(change.at),
+            "key_id": change.key_id,
+            "old": change.old_status,
+            "new": change.new_status,
+            "reason": change.reason,
+            "cause": change.cause,
+            "event_id": change.event_id or None,
+            "source": change.source,
+        }
+        for change in changes
+    ]
+    if as_json:
+        emit_json({"account": account, "changes": described})
+        return
+    made = table(
+        f"History of the keys of {account}", "when", "key id", "from", "to", "reason", "by"
+    )
+    for change in described:
+        made.add_row(
+            _short(change["at"]),
+            change["key_id"],
+            change["old"] or "",
+            change["new"],
+            change["reason"],
+            f"{change['cause']} ({change['source']})",
+        )
+    show(made)
+
+
 def keys_table(title: str, described: list[dict[str, Any]]) -> Any:
     """A table of keys as `described_keys` gives them."""
     made = table(

@@ -1,5 +1,6 @@
 """`byok doctor`, `byok keygen`, `byok db`."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -11,8 +12,9 @@ from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
 from events import Provider
-from events.broker import redis_client
+from events.broker import BrokerAway, PublishingBroker
 from events.sealing import SealingKeys
+from events.signing import SigningKey
 from store import leases, migrate
 from store.schema import data_keys, provider_keys
 from workers.app import App
@@ -27,17 +29,30 @@ class KeyKind(StrEnum):
 
     MASTER = "master"
     SEALING = "sealing"
+    SIGNING = "signing"
 
 
 def keygen(
-    kind: Annotated[KeyKind, typer.Argument(help="master or sealing.")], *, as_json: AsJson = False
+    kind: Annotated[KeyKind, typer.Argument(help="master, sealing or signing.")],
+    *,
+    as_json: AsJson = False,
 ) -> None:
-    """Make a key and print it, for BYOK_MASTER_KEYS or BYOK_SEALING_KEYS.
+    """Make a key and print it as the variables that take it.
 
-    Example: `byok keygen sealing`. A sealing key's public half is for the publishers.
+    Example: `byok keygen sealing`. A sealing key's public half is for the publishers; a signing
+    key stays with one publisher, and what is printed for BYOK_PUBLISHERS goes to the workers.
     """
     made = new_named_key(kind.value)
-    lines = {f"BYOK_{kind.upper()}_KEYS": made}
+    if kind is KeyKind.SIGNING:
+        public = SigningKey.parse(made).public
+        publishers = {"byok/cli": {"keys": [public], "types": ["byok.*"]}}
+        lines = {
+            "BYOK_SOURCE": "byok/cli",
+            "BYOK_SIGNING_KEY": made,
+            "BYOK_PUBLISHERS": json.dumps(publishers),
+        }
+    else:
+        lines = {f"BYOK_{kind.upper()}_KEYS": made}
     if kind is KeyKind.SEALING:
         lines["BYOK_SEALING_PUBLIC_KEY"] = str(SealingKeys.parse(made).current)
     if as_json:
@@ -100,31 +115,41 @@ def _look(part: str, check: Callable[[App], str], app: App) -> Finding:
         return Finding(part, ok=True, told=check(app))
     except (ConfigurationError, ValueError) as error:
         return Finding(part, ok=False, told=str(error))
-    except (redis.RedisError, SQLAlchemyError, OSError) as error:
+    except (BrokerAway, redis.RedisError, SQLAlchemyError, OSError) as error:
         return Finding(part, ok=False, told=f"cannot be reached ({type(error).__name__})")
 
 
 def _broker(app: App) -> str:
-    client = redis_client(app.settings.effective_broker_url, max_connections=2)
-    info: dict[str, Any] = client.info()
-    policy = client.config_get("maxmemory-policy").get("maxmemory-policy")
+    broker = PublishingBroker(app.settings.effective_broker_url, max_connections=2)
+    try:
+        return broker.ping()
+    finally:
+        broker.close()
+
+
+def _redis(app: App) -> str:
+    info: dict[str, Any] = app.stream.info()
+    policy = info.get("maxmemory_policy")
     if policy != "noeviction" and int(info.get("maxmemory", 0)):
         raise ValueError(f"evicts keys when full (maxmemory-policy {policy}): set it to noeviction")
     return f"{info.get('server_name', 'redis')} {info.get('valkey_version', info['redis_version'])}"
 
 
-def _stream(app: App) -> str:
-    app.stream.ping()
-    return "answers"
+def _sources(app: App) -> str:
+    if app.sources is None:
+        return "embedded: events need no signature"
+    names = sorted(app.settings.sources.by_name)
+    if not names:
+        raise ValueError("BYOK_PUBLISHERS names nobody, so every event is refused")
+    return f"{', '.join(names)} may publish"
 
 
 def _clock(app: App) -> str:
-    client = redis_client(app.settings.effective_broker_url, max_connections=2)
-    seconds, micros = client.time()
+    seconds, micros = app.stream.time()
     skew = abs(app.effects.now_ms() - (seconds * 1000 + micros // 1000)) / 1000
     if skew > 1:
-        raise ValueError(f"differs from the broker's by {skew:.1f} s: synchronise the clocks")
-    return f"within {skew:.3f} s of the broker's"
+        raise ValueError(f"differs from that of Redis by {skew:.1f} s: synchronise the clocks")
+    return f"within {skew:.3f} s of that of Redis"
 
 
 def _database_check(app: App) -> str:
@@ -177,11 +202,12 @@ def _provider(provider: Provider) -> Callable[[App], str]:
 
 _CHECKS: dict[str, Callable[[App], str]] = {
     "broker": _broker,
-    "stream": _stream,
+    "redis": _redis,
     "clock": _clock,
     "database": _database_check,
     "master keys": _master_keys,
     "sealing keys": _sealing_keys,
+    "publishers": _sources,
     "roles": _roles,
     **{provider.value: _provider(provider) for provider in Provider},
 }

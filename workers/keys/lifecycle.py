@@ -1,11 +1,11 @@
 """What key events do to the store."""
 
-import redis
 import structlog
 from pydantic import SecretStr
 from sqlalchemy import Connection
 
 from events import (
+    BrokerAway,
     Envelope,
     EventRefused,
     KeyAdded,
@@ -124,8 +124,8 @@ def look_now(app: App, key_id: str) -> None:
     """Have a key validated without waiting for the scheduler; if this is lost, it does it."""
     try:
         app.publisher.send(VALIDATIONS_QUEUE, VALIDATE_ACTOR, key_id)
-    except (redis.ConnectionError, redis.TimeoutError) as error:
-        log.warning("validation_left_to_scheduler", error=type(error).__name__)
+    except BrokerAway:
+        log.warning("validation_left_to_scheduler")
 
 
 def _put(

@@ -1,13 +1,11 @@
-"""The message queue from a worker's side: dramatiq's Redis broker with its traps answered."""
+"""dramatiq's Redis broker: a short poll, a new identity after a blip, nothing left unreadable."""
 
-import base64
 import time
 import uuid
 from threading import Event
 from typing import Any
 
 import redis
-import structlog
 from dramatiq import Message, MessageProxy
 from dramatiq.brokers.redis import (
     RedisBroker,
@@ -15,12 +13,8 @@ from dramatiq.brokers.redis import (
 )
 from dramatiq.errors import ConnectionClosed
 
-from events.broker import NAMESPACE, redis_client, require_supported
-
-log = structlog.get_logger(__name__)
-
-UNREADABLE_ACTOR = "unreadable_message"
-"""Takes what is no message for any of our actors; it sets it aside."""
+from events.broker import NAMESPACE, redis_client
+from workers.broker.reading import read_message, unreadable
 
 LONGEST_POLL_SECONDS = 0.02
 """How long an idle consumer sleeps between fetches. 20 ms: a first message waits 9 ms in the
@@ -36,11 +30,10 @@ def poll_pause(misses: int) -> float:
     return min(0.001 * float(2 ** min(misses, 10)), LONGEST_POLL_SECONDS)
 
 
-class WorkerBroker(RedisBroker):
+class RedisWorkerBroker(RedisBroker):
     """Fetches for workers. `stopping` is set when the process stops."""
 
     def __init__(self, url: str, *, stopping: Event, max_connections: int) -> None:
-        require_supported(url)
         super().__init__(  # type: ignore[no-untyped-call]  # dramatiq has no types
             client=redis_client(url, max_connections=max_connections),
             # Retries and delays are the store's (a retry is lost when Redis is away as the actor
@@ -75,7 +68,7 @@ class WorkerBroker(RedisBroker):
 class Consumer(_RedisConsumer):
     """Takes messages of one queue."""
 
-    broker: WorkerBroker
+    broker: RedisWorkerBroker
     queue_name: str
     message_cache: list[bytes | None]
     queued_message_ids: set[str]
@@ -119,31 +112,11 @@ class Consumer(_RedisConsumer):
             self.queued_message_ids.discard(message.message_id)
 
     def _read(self, data: bytes) -> Message[Any]:
-        try:
-            message: Message[Any] = Message.decode(data)
-            if message.actor_name in self.broker.actors and (
-                isinstance(message.options, dict)
-                and isinstance(message.args, tuple)
-                and not message.kwargs
-                and message.queue_name == self.queue_name
-                # Without its own id a message could never be acknowledged.
-                and isinstance(message.options.get("redis_message_id"), str)
-            ):
-                # A time in the options would park the message in this worker's memory.
-                message.options.pop("eta", None)
-                return message
-        except Exception:  # noqa: BLE001 -- whatever it is, it is not one of our messages
-            log.debug("undecodable_message", queue=self.queue_name)
-        return self._unreadable(data)
-
-    def _unreadable(self, data: bytes) -> Message[Any]:
-        return Message(
-            queue_name=self.queue_name,
-            actor_name=UNREADABLE_ACTOR,
-            args=(self.queue_name, base64.b64encode(data).decode()),
-            kwargs={},
-            options={"redis_message_id": self._id_of(data)},
-        )
+        message = read_message(self.broker, self.queue_name, data)
+        # Without its own id a message could never be acknowledged.
+        if message is not None and isinstance(message.options.get("redis_message_id"), str):
+            return message
+        return unreadable(self.queue_name, data, {"redis_message_id": self._id_of(data)})
 
     def _id_of(self, data: bytes) -> str:
         """Find under which id a message was fetched; it cannot be read from its text."""
