@@ -14,6 +14,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    PrivateAttr,
     SerializeAsAny,
     StringConstraints,
     ValidationError,
@@ -74,6 +75,12 @@ class Envelope(BaseModel):
     """See `events.signing`."""
     data: SerializeAsAny[EventData]
 
+    _sent: str | None = PrivateAttr(default=None)
+
+    def as_sent(self) -> str:
+        """The JSON that was read, to the letter: its signature is over that and no other."""
+        return self._sent or self.to_json()
+
     def to_json(self) -> str:
         """The JSON form, in the order in which the attributes are declared.
 
@@ -119,7 +126,7 @@ def wrap(
 
 def refuse_oversize(raw: str | bytes) -> None:
     """Raise `EventRefused` (`too_large`) where `raw` is above `MAX_EVENT_BYTES`."""
-    size = len(raw.encode() if isinstance(raw, str) else raw)
+    size = len(raw.encode("utf-8", "surrogatepass") if isinstance(raw, str) else raw)
     if size > MAX_EVENT_BYTES:
         raise EventRefused(
             "too_large",
@@ -169,17 +176,19 @@ def read_envelope(
     for check in checks:
         check(fields)
     try:
-        return Envelope.model_validate(fields | {"data": model.model_validate(data)})
+        envelope = Envelope.model_validate(fields | {"data": model.model_validate(data)})
     except ValidationError as error:
         raise EventRefused(
             "invalid_event", _sentence(f"the event {model.event_type}", error)
         ) from None
+    envelope._sent = raw if isinstance(raw, str) else raw.decode()
+    return envelope
 
 
 def _unknown_type(kind: object, types: Mapping[str, type[EventData]]) -> EventRefused:
     known = {name.rpartition(".v")[0] for name in types}
     stem, _, version = kind.rpartition(".v") if isinstance(kind, str) else ("", "", "")
-    if stem in known and version.isdigit():
+    if stem in known and version.isascii() and version.isdecimal():
         versions = ", ".join(sorted(n for n in types if n.startswith(f"{stem}.v")))
         return EventRefused(
             "unknown_version",

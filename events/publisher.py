@@ -119,6 +119,10 @@ class Publisher:
             )
         )
 
+    def depth(self, queue: str) -> int:
+        """How many messages wait on `queue`. Raises `BrokerAway`."""
+        return self._broker.depth(queue)
+
     def resend(self, queue: str, payload: bytes) -> None:
         """Put what was set aside on its queue again: an event, or a whole message.
 

@@ -12,7 +12,7 @@ MAX_ROWS_PER_MESSAGE = 500
 
 
 class UsageRecorded(EventData):
-    """Ledger rows, each `{outbox_id, row}` with the row as `store.ledger.LedgerRow` writes it."""
+    """Ledger rows, each as `store.ledger.LedgerRow.to_json` writes it. Inside the system alone."""
 
     event_type: ClassVar[str] = "byok.usage.recorded.v1"
     queue: ClassVar[str] = USAGE_QUEUE

@@ -96,6 +96,9 @@ class Instruments:
             "usage_rows_total", "Usage rows taken by the aggregator.", "outcome"
         )
         self.relayed = counter("outbox_relayed_total", "Outbox rows sent on.", "kind")
+        self.sweep_failures = counter(
+            "sweep_failures_total", "Sweeps of the scheduler that failed.", "sweep"
+        )
         self.vault_failures = counter(
             "vault_failures_total", "Stored values that do not open.", "reason"
         )

@@ -6,11 +6,11 @@ from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Connection, Row, Select, select, update
+from sqlalchemy import Connection, Row, select, update
 
 from events.accounts import AccountUpdated
 from store.schema import accounts, surrogates
-from store.statements import insert_ignore, upsert
+from store.statements import insert_ignore, upsert_newer
 
 NANO = 1_000_000_000
 
@@ -51,10 +51,8 @@ def apply_update(
     A deleted account is not brought back by a lower revision, since the deletion's own revision
     stays on its row.
     """
-    if not _is_newer(connection, account_id, data.revision, event_id):
-        return False
     state = data.model_dump(mode="json")
-    upsert(
+    return upsert_newer(
         connection,
         accounts,
         {
@@ -75,7 +73,6 @@ def apply_update(
             "updated_at": now,
         },
     )
-    return True
 
 
 def apply_deletion(
@@ -85,29 +82,27 @@ def apply_deletion(
 
     Key events up to `revision` are void from here on, also where the row itself is newer.
     """
-    newer = _is_newer(connection, account_id, revision, event_id)
-    if newer:
-        upsert(
-            connection,
-            accounts,
-            {
-                "account_id": account_id,
-                "revision": revision,
-                "event_id": event_id,
-                "deleted": True,
-                "plan": "",
-                "plan_status": "",
-                "ai_consent": False,
-                "credits_limit": 0,
-                "period_start_at": 0,
-                "period_end_at": 0,
-                "timezone": "UTC",
-                "custom_categories": [],
-                "category_overrides": [],
-                "budget_nano_usd": None,
-                "updated_at": now,
-            },
-        )
+    newer = upsert_newer(
+        connection,
+        accounts,
+        {
+            "account_id": account_id,
+            "revision": revision,
+            "event_id": event_id,
+            "deleted": True,
+            "plan": "",
+            "plan_status": "",
+            "ai_consent": False,
+            "credits_limit": 0,
+            "period_start_at": 0,
+            "period_end_at": 0,
+            "timezone": "UTC",
+            "custom_categories": [],
+            "category_overrides": [],
+            "budget_nano_usd": None,
+            "updated_at": now,
+        },
+    )
     connection.execute(
         update(accounts)
         .where(accounts.c.account_id == account_id, accounts.c.deleted_revision < revision)
@@ -131,14 +126,14 @@ def admits(connection: Connection, account_id: str, revision: int) -> bool | Non
     return None if row is None or row.deleted else True
 
 
-def find(connection: Connection, account_id: str, *, share: bool = False) -> Account | None:
+def find(connection: Connection, account_id: str) -> Account | None:
     """The account, or `None` where it is unknown or deleted.
 
-    With `share` the row is locked against change until the transaction ends, so that what is
-    decided on it is still true at the commit (on SQLite a write transaction is alone anyway).
+    Where something is decided on it, the account's gate (`store.gate`) is passed before.
     """
-    statement = select(accounts).where(accounts.c.account_id == account_id, ~accounts.c.deleted)
-    row = connection.execute(_locked(statement, share)).one_or_none()
+    row = connection.execute(
+        select(accounts).where(accounts.c.account_id == account_id, ~accounts.c.deleted)
+    ).one_or_none()
     return None if row is None else _account(row)
 
 
@@ -170,19 +165,6 @@ def find_surrogate(connection: Connection, account_id: str) -> str | None:
         select(surrogates.c.surrogate).where(surrogates.c.account_id == account_id)
     ).scalar_one_or_none()
     return found
-
-
-def _is_newer(connection: Connection, account_id: str, revision: int, event_id: str) -> bool:
-    row = connection.execute(
-        select(accounts.c.revision, accounts.c.event_id)
-        .where(accounts.c.account_id == account_id)
-        .with_for_update()
-    ).one_or_none()
-    return row is None or (revision, event_id) > (row.revision, row.event_id)
-
-
-def _locked(statement: Select[Any], share: bool) -> Select[Any]:
-    return statement.with_for_update(read=True) if share else statement
 
 
 def _account(row: Row[Any]) -> Account:

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, select, tuple_, update
+from sqlalchemy import Connection, Row, and_, func, insert, or_, select, tuple_, update
 
-from store.schema import analyses, attempts
+from store.schema import analyses, attempts, processes
 from store.statements import insert_ignore
 
 WAITING = "waiting"
@@ -29,6 +29,9 @@ AWAITING_VERDICT = "key_pending"
 
 KEY_WAITS = (AWAITING_VERDICT, "rate_limited")
 """The reasons for waiting that a change of the account's keys may end."""
+
+HELD = "unknown_attempt_held"
+"""Why a request waits whose call was lost and which is not to be run again by itself."""
 
 RESEND_SECONDS = 30
 """A due request that was sent out and not claimed is sent out again after this."""
@@ -67,6 +70,7 @@ class Request:
     attempt: int
     setbacks: int
     bad_answers: int
+    refusals: int
     process_id: str | None
     created_at: int
     expires_at: int
@@ -165,6 +169,7 @@ def park(
     due_at: int,
     setback: bool = False,
     bad_answer: bool = False,
+    refusal: bool = False,
     holds_credit: bool = False,
 ) -> None:
     """Let a request wait until `due_at` (Unix ms).
@@ -181,6 +186,7 @@ def park(
         credit_period_at=request.credit_period_at if holds_credit else None,
         setbacks=analyses.c.setbacks + (1 if setback else 0),
         bad_answers=analyses.c.bad_answers + (1 if bad_answer else 0),
+        refusals=analyses.c.refusals + (1 if refusal else 0),
     )
 
 
@@ -245,9 +251,10 @@ def end_attempt(
     provider_request_id: str | None,
     now: int,
 ) -> bool:
-    """End an attempt as `answered` or `failed`; false where it was ended before.
+    """End an attempt as `answered`, `failed` or `unknown`; false where it was ended before.
 
-    An attempt that was given up as `unknown` is still ended by a late answer.
+    It is `unknown` where the call was sent and its answer was lost, so that it may have been
+    billed. One that was given up as `unknown` is still ended by a late answer.
     """
     return bool(
         connection.execute(
@@ -338,24 +345,61 @@ def wake(connection: Connection, account_id: str, reasons: Sequence[str], now: i
     ).rowcount
 
 
-def take_over(connection: Connection, process_id: str, now: int) -> list[tuple[Request, int]]:
-    """Give up the attempts of a dead process: they become `unknown`.
+def orphans(connection: Connection, started_before: int, limit: int) -> list[tuple[str, str]]:
+    """Running requests, as (account, request), whose attempt nobody will complete.
 
-    Returns its requests, held for a change, with the number of their unknown attempts.
+    That is so where its process holds no lease any more, or where it was started before
+    `started_before` (Unix ms), which is longer ago than any call takes.
     """
-    lost = connection.execute(
-        _REQUESTS.where(
-            analyses.c.state == RUNNING, analyses.c.process_id == process_id
-        ).with_for_update()
-    ).all()
+    rows = connection.execute(
+        select(analyses.c.account_id, analyses.c.request_id)
+        .select_from(
+            analyses.join(
+                attempts,
+                and_(
+                    attempts.c.account_id == analyses.c.account_id,
+                    attempts.c.request_id == analyses.c.request_id,
+                    attempts.c.attempt == analyses.c.attempt,
+                ),
+            ).outerjoin(processes, processes.c.process_id == analyses.c.process_id)
+        )
+        .where(
+            analyses.c.state == RUNNING,
+            or_(
+                processes.c.process_id.is_(None),
+                processes.c.stopped_at.is_not(None),
+                attempts.c.started_at < started_before,
+            ),
+        )
+        .limit(limit)
+    )
+    return [(account_id, request_id) for account_id, request_id in rows]
+
+
+def give_up_attempt(connection: Connection, request: Request, outcome: str, now: int) -> None:
+    """Make the current attempt of a request `unknown`: nobody will say how it ended."""
     connection.execute(
         update(attempts)
-        .where(attempts.c.state == "started", attempts.c.process_id == process_id)
-        .values(state="unknown", outcome="worker_lost", ended_at=now)
+        .where(
+            attempts.c.account_id == request.account_id,
+            attempts.c.request_id == request.request_id,
+            attempts.c.attempt == request.attempt,
+            attempts.c.state == "started",
+        )
+        .values(state="unknown", outcome=outcome, ended_at=now)
     )
-    return [
-        (_request(row), unknown_count(connection, row.account_id, row.request_id)) for row in lost
-    ]
+
+
+def open_requests(connection: Connection, account_id: str) -> list[Request]:
+    """The account's requests that have not ended, held for a change."""
+    rows = connection.execute(
+        _REQUESTS.where(
+            analyses.c.account_id == account_id, analyses.c.state.in_((WAITING, RUNNING))
+        )
+        .order_by(analyses.c.request_id)
+        .with_for_update()
+    )
+    return [_request(row) for row in rows]
 
 
 def unknown_count(connection: Connection, account_id: str, request_id: str) -> int:
@@ -389,11 +433,11 @@ def unknown_attempts(connection: Connection) -> list[Row[Any]]:
 
 
 def counts(connection: Connection) -> dict[tuple[str, str], int]:
-    """How many requests there are, by (state, reason)."""
+    """How many requests have not ended, by (state, reason)."""
     rows = connection.execute(
-        select(analyses.c.state, analyses.c.reason, func.count()).group_by(
-            analyses.c.state, analyses.c.reason
-        )
+        select(analyses.c.state, analyses.c.reason, func.count())
+        .where(analyses.c.state.in_((WAITING, RUNNING)))
+        .group_by(analyses.c.state, analyses.c.reason)
     )
     return {(state, reason): count for state, reason, count in rows}
 

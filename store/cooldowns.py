@@ -3,7 +3,7 @@
 from sqlalchemy import Connection, delete, select
 
 from store.schema import cooldowns
-from store.statements import upsert
+from store.statements import insert_into
 
 
 def key_scope(key_id: str) -> str:
@@ -17,8 +17,17 @@ def platform_scope(provider: str) -> str:
 
 
 def set_until(connection: Connection, scope: str, until: int, reason: str) -> None:
-    """Hold calls of `scope` back until `until` (Unix ms)."""
-    upsert(connection, cooldowns, {"scope": scope, "until_at": until, "reason": reason})
+    """Hold calls of `scope` back until `until` (Unix ms), or longer where that was said before."""
+    statement = insert_into(connection, cooldowns).values(
+        scope=scope, until_at=until, reason=reason
+    )
+    connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=["scope"],
+            set_={"until_at": statement.excluded.until_at, "reason": statement.excluded.reason},
+            where=cooldowns.c.until_at < statement.excluded.until_at,
+        )
+    )
 
 
 def active(connection: Connection, scopes: list[str], now: int) -> dict[str, int]:

@@ -12,6 +12,9 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 SQLITE_BUSY_SECONDS = 30
 
+READ_ONLY = "25006"
+"""PostgreSQL's `read_only_sql_transaction`."""
+
 
 class Database:
     """One database, shared by the threads of a process.
@@ -57,13 +60,24 @@ def is_unavailable(error: BaseException) -> bool:
     if isinstance(error, OperationalError):
         # A missing table is an OperationalError on SQLite, and no waiting brings it.
         return "no such table" not in str(error.orig)
-    return isinstance(error, DBAPIError) and error.connection_invalidated
+    if not isinstance(error, DBAPIError):
+        return False
+    # A PostgreSQL that is read-only has been demoted: its successor takes over.
+    return error.connection_invalidated or getattr(error.orig, "sqlstate", "") == READ_ONLY
 
 
 def _postgresql_engine(url: str, pool_size: int) -> Engine:
-    return create_engine(
+    engine = create_engine(
         url, pool_size=pool_size, max_overflow=0, pool_pre_ping=True, hide_parameters=True
     )
+
+    @event.listens_for(engine, "handle_error")
+    def _drop_demoted(context: Any) -> None:
+        # Otherwise the pool would go on handing out connections to the demoted server.
+        if getattr(context.original_exception, "sqlstate", "") == READ_ONLY:
+            context.is_disconnect = True
+
+    return engine
 
 
 def _sqlite_engine(url: str, pool_size: int) -> Engine:

@@ -2,27 +2,15 @@
 
 from sqlalchemy import Connection, delete, update
 
-from store.analyses import RUNNING, SKIPPED, WAITING
 from store.schema import analyses, data_keys, key_settings, set_aside, surrogates, waiting_events
 
 
-def erase_account(connection: Connection, account_id: str, now: int) -> None:
-    """Erase what is stored of an account beside its keys and its row.
+def erase_account(connection: Connection, account_id: str) -> None:
+    """Erase what is stored of an account beside its keys and its row, its requests having ended.
 
     Destroying the account's data key makes every encrypted text of it unreadable, in backups
-    too. Requests under way end here; an answer that still comes is billed and not stored.
+    too.
     """
-    connection.execute(
-        update(analyses)
-        .where(analyses.c.account_id == account_id, analyses.c.state.in_((WAITING, RUNNING)))
-        .values(
-            state=SKIPPED,
-            reason="account_deleted",
-            due_at=None,
-            finished_at=now,
-            credit_period_at=None,
-        )
-    )
     connection.execute(
         update(analyses).where(analyses.c.account_id == account_id).values(input=None, result=None)
     )

@@ -9,15 +9,18 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, and_, false, func, select, update
+from sqlalchemy import Connection, Row, Select, and_, false, func, or_, select, update
 
 from store.accounts import NANO
 from store.schema import key_history, key_settings, key_slots, provider_keys
-from store.statements import insert_into, upsert
+from store.statements import insert_into, upsert_newer
 from store.vault import StoredKey
 
 RESEND_SECONDS = 60
 """A validation that was asked for and not heard of is asked for again after this."""
+
+OK_SECONDS = 60
+"""How exactly it is known when real traffic last proved a key."""
 
 QUOTA_PROBE_SECONDS = 15 * 60
 """A key without quota is probed again after this."""
@@ -27,10 +30,12 @@ FIRST_LOOK_SECONDS = 5
 
 
 class KeyIdTaken(ValueError):
-    """The key id belongs to another account."""
+    """The key id belongs to another account, or to a key for the other provider."""
 
     def __init__(self) -> None:
-        super().__init__("The key id belongs to another account: give every key an id of its own.")
+        super().__init__(
+            "The key id belongs to another account or provider: give every key an id of its own."
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +56,7 @@ class KeyRecord:
     requests: int
     validation_no: int
     validation_failures: int
-    suspect: bool
+    suspect_at: int | None
     allow_platform_fallback: bool
 
 
@@ -89,14 +94,7 @@ def take_slot(
     event_id: str,
 ) -> bool:
     """Let `key_id` (or nothing) be the account's key where (revision, event id) is higher."""
-    row = connection.execute(
-        select(key_slots.c.revision, key_slots.c.event_id)
-        .where(key_slots.c.account_id == account_id, key_slots.c.provider == provider)
-        .with_for_update()
-    ).one_or_none()
-    if row is not None and (revision, event_id) <= (row.revision, row.event_id):
-        return False
-    upsert(
+    return upsert_newer(
         connection,
         key_slots,
         {
@@ -107,7 +105,6 @@ def take_slot(
             "key_id": key_id,
         },
     )
-    return True
 
 
 def set_settings(
@@ -121,14 +118,7 @@ def set_settings(
     budget_usd: Decimal | None,
 ) -> bool:
     """Take over a key's settings where (revision, event id) is higher; whether they were."""
-    row = connection.execute(
-        select(key_settings.c.revision, key_settings.c.event_id)
-        .where(key_settings.c.account_id == account_id, key_settings.c.key_id == key_id)
-        .with_for_update()
-    ).one_or_none()
-    if row is not None and (revision, event_id) <= (row.revision, row.event_id):
-        return False
-    upsert(
+    return upsert_newer(
         connection,
         key_settings,
         {
@@ -140,15 +130,18 @@ def set_settings(
             "budget_nano_usd": None if budget_usd is None else int(budget_usd * NANO),
         },
     )
-    return True
 
 
-def refuse_foreign_id(connection: Connection, account_id: str, key_id: str) -> None:
-    """Raise `KeyIdTaken` where another account owns `key_id`."""
-    owner = connection.execute(
-        select(provider_keys.c.account_id).where(provider_keys.c.key_id == key_id)
-    ).scalar_one_or_none()
-    if owner is not None and owner != account_id:
+def refuse_foreign_id(
+    connection: Connection, account_id: str, key_id: str, provider: str | None = None
+) -> None:
+    """Raise `KeyIdTaken` where `key_id` is another account's, or another provider's key."""
+    row = connection.execute(
+        select(provider_keys.c.account_id, provider_keys.c.provider).where(
+            provider_keys.c.key_id == key_id
+        )
+    ).one_or_none()
+    if row is not None and (row.account_id != account_id or provider not in (None, row.provider)):
         raise KeyIdTaken
 
 
@@ -186,7 +179,7 @@ def put(
         "removed_at": None,
         "validate_at": validate_at,
         "validation_failures": 0,
-        "suspect": False,
+        "suspect_at": None,
     }
     insert = insert_into(connection, provider_keys)
     old = find(connection, key_id)
@@ -247,7 +240,7 @@ def set_status(
         "status": status,
         "reason": reason,
         "validate_at": validate_at,
-        "suspect": False if told else provider_keys.c.suspect,
+        "suspect_at": None if told else provider_keys.c.suspect_at,
         "validation_failures": 0 if succeeded else provider_keys.c.validation_failures + 1,
     }
     if told:
@@ -263,17 +256,35 @@ def set_status(
     return _note(connection, change, cause)
 
 
-def ask_validation(connection: Connection, key_id: str, at: int, *, suspect: bool = False) -> bool:
-    """Have a key validated at `at` (Unix ms), unless that is already so; whether it was new.
-
-    `suspect` marks a key that an analysis saw refused: it is not used until the verdict.
-    """
-    statement = update(provider_keys).where(
-        provider_keys.c.key_id == key_id, provider_keys.c.removed_at.is_(None)
+def ask_validation(connection: Connection, key_id: str, at: int) -> bool:
+    """Have a key validated at `at` (Unix ms); false where there is nothing to validate."""
+    return bool(
+        connection.execute(
+            update(provider_keys)
+            .where(provider_keys.c.key_id == key_id, provider_keys.c.ciphertext.is_not(None))
+            .values(validate_at=at)
+        ).rowcount
     )
-    if suspect:
-        statement = statement.where(provider_keys.c.suspect == false()).values(suspect=True)
-    return bool(connection.execute(statement.values(validate_at=at)).rowcount)
+
+
+def doubt(connection: Connection, key_id: str, revision: int, now: int) -> bool:
+    """Mark a key that an analysis saw refused, and have it validated now; false if it is already.
+
+    It is not used until the verdict. `revision` is that of the key that was used: a secret that
+    took its id's place since is not doubted.
+    """
+    return bool(
+        connection.execute(
+            update(provider_keys)
+            .where(
+                provider_keys.c.key_id == key_id,
+                provider_keys.c.revision == revision,
+                provider_keys.c.ciphertext.is_not(None),
+                provider_keys.c.suspect_at.is_(None),
+            )
+            .values(suspect_at=now, validate_at=now)
+        ).rowcount
+    )
 
 
 def begin_validation(connection: Connection, key_id: str, now: int) -> KeyRecord | None:
@@ -325,25 +336,30 @@ def take_due_validations(connection: Connection, now: int, limit: int) -> list[s
 
 
 def refresh_ok(connection: Connection, key_id: str, now: int) -> None:
-    """Note that real traffic proved a key."""
+    """Note that real traffic proved a key; at most once in `OK_SECONDS`.
+
+    Each note is a write of one row that all of the key's completions would wait for.
+    """
+    stale = now - OK_SECONDS * 1000
     connection.execute(
         update(provider_keys)
-        .where(provider_keys.c.key_id == key_id, provider_keys.c.removed_at.is_(None))
+        .where(
+            provider_keys.c.key_id == key_id,
+            provider_keys.c.removed_at.is_(None),
+            or_(provider_keys.c.last_ok_at.is_(None), provider_keys.c.last_ok_at < stale),
+        )
         .values(last_ok_at=now)
     )
 
 
-def find(connection: Connection, key_id: str, *, lock: bool = False) -> KeyRecord | None:
-    """One key, removed ones too; with `lock` it is held for a change."""
-    statement = _RECORDS.where(provider_keys.c.key_id == key_id)
-    if lock:
-        statement = statement.with_for_update(of=provider_keys)
-    row = connection.execute(statement).one_or_none()
+def find(connection: Connection, key_id: str) -> KeyRecord | None:
+    """One key, removed ones too. Before it is changed, its account's gate is passed."""
+    row = connection.execute(_RECORDS.where(provider_keys.c.key_id == key_id)).one_or_none()
     return None if row is None else _record(row)
 
 
-def active(connection: Connection, account_id: str, *, share: bool = False) -> dict[str, KeyRecord]:
-    """The account's active keys by provider; with `share` they are held against change."""
+def active(connection: Connection, account_id: str) -> dict[str, KeyRecord]:
+    """The account's active keys by provider."""
     statement = _RECORDS.join(
         key_slots,
         and_(
@@ -352,8 +368,6 @@ def active(connection: Connection, account_id: str, *, share: bool = False) -> d
             key_slots.c.provider == provider_keys.c.provider,
         ),
     ).where(provider_keys.c.account_id == account_id, provider_keys.c.removed_at.is_(None))
-    if share:
-        statement = statement.with_for_update(read=True, of=provider_keys)
     return {row.provider: _record(row) for row in connection.execute(statement)}
 
 
@@ -368,7 +382,7 @@ def superseded(
     ).order_by(provider_keys.c.key_id)
     if key_id is not None:
         statement = statement.where(provider_keys.c.key_id != key_id)
-    return [_record(row) for row in connection.execute(statement.with_for_update(of=provider_keys))]
+    return [_record(row) for row in connection.execute(statement)]
 
 
 def stored_key(connection: Connection, key_id: str) -> StoredKey | None:

@@ -116,7 +116,8 @@ provider_keys = Table(
     _count("validation_no"),
     _count("validation_failures"),
     Column("validate_at", BigInteger),
-    Column("suspect", Boolean, nullable=False, server_default=text("false")),
+    # Since when an analysis saw the key refused and no verdict has come since.
+    Column("suspect_at", BigInteger),
 )
 Index("ix_provider_keys_validate_at", provider_keys.c.validate_at)
 
@@ -163,6 +164,7 @@ analyses = Table(
     _count("attempt"),
     _count("setbacks"),
     _count("bad_answers"),
+    _count("refusals"),
     Column("process_id", _ID),
     Column("created_at", BigInteger, nullable=False),
     Column("expires_at", BigInteger, nullable=False),

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Table
+from sqlalchemy import Connection, Table, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
 
 Insert = postgresql.Insert | sqlite.Insert
@@ -32,6 +32,24 @@ def upsert(connection: Connection, table: Table, values: Mapping[str, Any]) -> N
             set_={name: statement.excluded[name] for name in values if name not in keys},
         )
     )
+
+
+def upsert_newer(connection: Connection, table: Table, values: Mapping[str, Any]) -> bool:
+    """Insert a row, or overwrite it where (revision, event_id) is higher; whether it was written.
+
+    In one statement, so that of two writers that both find no row yet the higher one stays.
+    """
+    keys = [column.name for column in table.primary_key]
+    statement = insert_into(connection, table).values(**values)
+    written = connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=keys,
+            set_={name: statement.excluded[name] for name in values if name not in keys},
+            where=tuple_(table.c.revision, table.c.event_id)
+            < tuple_(statement.excluded.revision, statement.excluded.event_id),
+        ).returning(*table.primary_key)
+    )
+    return written.first() is not None
 
 
 def insert_many(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:

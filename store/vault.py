@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from sqlalchemy import Connection, select
 
 from store.masterkeys import NONCE_BYTES, DoesNotOpen, MasterKeys
-from store.schema import data_keys
+from store.schema import data_keys, provider_keys
 from store.statements import insert_ignore
 
 DATA_KEY_BYTES = 32
@@ -126,6 +126,17 @@ class Vault:
     def _encrypt(self, data_key: bytes, content: bytes, aad: bytes) -> bytes:
         nonce = self._random(NONCE_BYTES)
         return nonce + AESGCM(data_key).encrypt(nonce, content, aad)
+
+
+def master_keys_in_use(connection: Connection) -> set[str]:
+    """The ids of the master keys that stored values are wrapped with."""
+    found: set[str] = set()
+    for table in (provider_keys, data_keys):
+        column = table.c.master_key_id
+        found.update(
+            connection.execute(select(column).where(column.is_not(None)).distinct()).scalars()
+        )
+    return found
 
 
 def content_digest(content: bytes) -> bytes:

@@ -9,6 +9,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pika
+import redis
+
 from deploy.local.sandbox import SandboxServer
 from events import (
     AccountUpdated,
@@ -26,9 +29,10 @@ from events import (
     seal_input,
     seal_key,
 )
+from events.broker import REDIS_SCHEMES, scheme_of
 from events.stream import EVENT_FIELD, STREAM
-from store import accounts, analyses, keys, ledger, migrate, outbox, waiting
-from store.analyses import Request
+from store import accounts, analyses, credits, keys, ledger, migrate, outbox, waiting
+from store.analyses import Attempt, Request
 from store.keys import KeyRecord
 from workers import scheduler, worker
 from workers.app import App
@@ -264,6 +268,49 @@ class Road:
         """How many events wait for their account."""
         with self.app.database.read() as connection:
             return waiting.count(connection)
+
+    @property
+    def worker_app(self) -> App:
+        """The app of the running worker."""
+        return next(app for app in self._apps if app.role == "worker")
+
+    def credits(self, account: str = "acme") -> tuple[int, int]:
+        """Credits (used, reserved) in the account's period."""
+        with self.app.database.read() as connection:
+            found = accounts.find(connection, account)
+            assert found is not None
+            return credits.standing(connection, found)
+
+    def attempts(self, request_id: str, account: str = "acme") -> list[Attempt]:
+        """The attempts of a request, in order."""
+        with self.app.database.read() as connection:
+            return analyses.attempts_of(connection, account, request_id)
+
+    def put_raw(self, queue: str, data: bytes, options: dict[str, Any]) -> None:
+        """Put bytes on a queue as a foreign publisher may."""
+        url = self.settings.effective_broker_url
+        if scheme_of(url) in REDIS_SCHEMES:
+            message_id = f"raw-{self.app.effects.new_id()}"
+            try:
+                fields = json.loads(data)
+                fields["options"] = {**options, "redis_message_id": message_id}
+                data = json.dumps(fields).encode()
+            except ValueError:
+                pass
+            with redis.Redis.from_url(url) as client:
+                client.hset(f"byok:{queue}.msgs", message_id, data)
+                client.rpush(f"byok:{queue}", message_id)
+            return
+        with pika.BlockingConnection(pika.URLParameters(url)) as connection:
+            connection.channel().basic_publish("", queue, data)
+
+    def unacknowledged(self, queue: str) -> int:
+        """How many messages a queue holds, those that were taken among them."""
+        url = self.settings.effective_broker_url
+        if scheme_of(url) in REDIS_SCHEMES:
+            with redis.Redis.from_url(url) as client:
+                return int(client.hlen(f"byok:{queue}.msgs"))
+        return self.app.publisher.depth(queue)
 
     def settled_ledger(self) -> list[ledger.LedgerRow]:
         """The ledger, once every usage row has arrived on it."""

@@ -112,8 +112,10 @@ class App:
 
     @cached_property
     def lease(self) -> Lease:
-        """This process's lease."""
-        return Lease(self.database, self.effects, self.role)
+        """This process's lease, on a connection of its own: it must not wait for work."""
+        return Lease(
+            Database(self.settings.effective_database_url, pool_size=1), self.effects, self.role
+        )
 
     def emit(self, connection: Connection, data: EventData, *, account: str) -> None:
         """Put an out-event into the outbox, in the caller's transaction."""

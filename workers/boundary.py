@@ -4,7 +4,8 @@ A message ends in one of three ways: it was acted on, it was set aside with its 
 worker stops and the message stays with the broker. Nothing else may happen to it.
 """
 
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,8 @@ Handler = Callable[[App, Envelope, Any], None]
 
 FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 5.0
+DRAIN_SECONDS = 90.0
+"""How long a stopping worker goes on for what is under way: longer than the longest call."""
 
 
 class Stopping(RuntimeError):
@@ -38,8 +41,13 @@ class Handlers:
     by_type: Mapping[type[EventData], Handler]
 
 
-def take_event(app: App, handlers: Handlers, raw: object) -> None:
-    """Read one event and act on it, or set it aside."""
+def take_event(app: App, handlers: Handlers, arguments: Sequence[object]) -> None:
+    """Read one event and act on it, or set it aside.
+
+    Returns when one of the two is in the store; where setting aside fails, it is tried again for
+    as long as the worker runs, since the message is nowhere else.
+    """
+    raw = arguments[0] if len(arguments) == 1 else None
     try:
         envelope = _act_on(app, handlers, raw)
     except EventRefused as error:
@@ -48,13 +56,26 @@ def take_event(app: App, handlers: Handlers, raw: object) -> None:
         app.instruments.events.labels(handlers.queue, envelope.type, "taken").inc()
         answer_claim(app, envelope.replyto)
         return
-    patiently(app, lambda: set_aside(app, handlers.queue, raw, refused))
+    put_aside(app, handlers.queue, raw, refused)
+
+
+def put_aside(app: App, queue: str, raw: object, refused: EventRefused) -> None:
+    """Set a message aside, trying until it is done. Raises `Stopping` when the worker stops."""
+    while True:
+        try:
+            patiently(app, lambda: set_aside(app, queue, raw, refused))
+        except EventRefused:
+            # Not even that can be written; the wrong master keys would do it.
+            if app.effects.wait(LONGEST_PAUSE, app.stopping):
+                raise Stopping from None
+        else:
+            return
 
 
 def _act_on(app: App, handlers: Handlers, raw: object) -> Envelope:
     if not isinstance(raw, str):
         raise EventRefused("not_json", "The message's argument is not an event in JSON.")
-    envelope = read_event(raw, app.sources, moment(app.effects))
+    envelope = _read(app, raw)
     handler = handlers.by_type.get(type(envelope.data))
     if handler is None:
         raise EventRefused(
@@ -64,10 +85,30 @@ def _act_on(app: App, handlers: Handlers, raw: object) -> Envelope:
     return envelope
 
 
-def take(app: App, queue: str, what: str, act: Callable[[], None]) -> None:
-    """Act on an inside message, one that only says "look at this"."""
+def _read(app: App, raw: str) -> Envelope:
     try:
-        patiently(app, act)
+        return read_event(raw, app.sources, moment(app.effects))
+    except EventRefused:
+        raise
+    except Exception as error:  # noqa: BLE001 -- whatever a sender can think of
+        log.warning("event_unreadable", error=type(error).__name__, where=_where(error))
+        raise EventRefused(
+            "invalid_event", "The event cannot be read: see the event reference."
+        ) from None
+
+
+def take(
+    app: App, queue: str, what: str, arguments: Sequence[object], act: Callable[..., None]
+) -> None:
+    """Act on an inside message, one that only says "look at this".
+
+    `act` is called with the app and the message's arguments, which are ids. What it refuses or
+    cannot do is logged; the sweep that sent the message finds the matter again.
+    """
+    try:
+        if not all(isinstance(argument, str) for argument in arguments):
+            raise EventRefused("not_a_message", "An inside message's arguments are ids.")
+        patiently(app, lambda: act(app, *arguments))
         app.instruments.events.labels(queue, what, "taken").inc()
     except EventRefused as refused:
         app.instruments.events.labels(queue, what, "refused").inc()
@@ -90,19 +131,51 @@ def patiently(app: App, act: Callable[[], None]) -> None:
             pass
         except Exception as error:  # noqa: BLE001 -- nothing else may happen to a message
             if not is_unavailable(error):
-                # Its text may hold what the message held: only its kind is told.
-                log.error("internal_error", error=type(error).__name__, where=_where(error))
-                raise EventRefused(
-                    "internal_error",
-                    f"An unexpected {type(error).__name__} at {_where(error)}: see the log of the "
-                    "worker, mend it, and retry the message.",
-                ) from None
+                raise _internal(error) from None
             log.warning("database_unavailable", error=type(error).__name__)
         else:
             return
         if app.effects.wait(pause, app.stopping):
             raise Stopping
         pause = min(2 * pause, LONGEST_PAUSE)
+
+
+def persistently(app: App, act: Callable[[], None]) -> None:
+    """Run `act`, which writes down what cannot be had again, until it has run.
+
+    While the database is away it is run again, also when the worker is to stop: what was paid
+    for is not thrown away, unless that takes longer than `DRAIN_SECONDS` from there. Raises
+    `Stopping` then, and `EventRefused` (`internal_error`) for what no waiting mends.
+    """
+    pause = FIRST_PAUSE
+    never = threading.Event()
+    give_up: float | None = None
+    while True:
+        try:
+            act()
+        except Exception as error:  # noqa: BLE001 -- as in `patiently`
+            if not is_unavailable(error):
+                raise _internal(error) from None
+            log.warning("database_unavailable", error=type(error).__name__)
+        else:
+            return
+        now = app.effects.monotonic()
+        if app.stopping.is_set():
+            give_up = give_up if give_up is not None else now + DRAIN_SECONDS
+            if now >= give_up:
+                raise Stopping
+        app.effects.wait(pause, never)
+        pause = min(2 * pause, LONGEST_PAUSE)
+
+
+def _internal(error: Exception) -> EventRefused:
+    # The error's text may hold what the message held: only its kind and place are told.
+    log.error("internal_error", error=type(error).__name__, where=_where(error))
+    return EventRefused(
+        "internal_error",
+        f"An unexpected {type(error).__name__} at {_where(error)}: see the log of the worker, "
+        "mend it, and retry the message.",
+    )
 
 
 def _where(error: BaseException) -> str:

@@ -5,9 +5,10 @@ import socket
 import threading
 
 import structlog
+from sqlalchemy import Connection
 
 from store import leases
-from store.engine import Database, is_unavailable
+from store.engine import Database
 from workers.effects import Effects
 
 log = structlog.get_logger(__name__)
@@ -38,11 +39,17 @@ class Lease:
         self._register()
         self._thread.start()
 
-    def holder(self) -> str:
-        """The process id to work under. Raises `LeaseLost` where the lease may have run out."""
+    def holder(self, connection: Connection) -> str:
+        """The process id to work under, kept from being taken over until the transaction ends.
+
+        Raises `LeaseLost` where the lease ran out, or may have.
+        """
+        process_id = self._process_id
         if self._effects.monotonic() - self._renewed > leases.DEAD_AFTER_SECONDS:
             raise LeaseLost
-        return self._process_id
+        if not leases.hold(connection, process_id):
+            raise LeaseLost
+        return process_id
 
     def release(self) -> None:
         """End the lease, because the process is done."""
@@ -50,6 +57,7 @@ class Lease:
         self._thread.join()
         with self._database.write() as connection:
             leases.end(connection, self._process_id, self._effects.now_ms())
+        self._database.close()
 
     def renew(self) -> None:
         """Renew the lease, or take a new one where it was taken over."""
@@ -82,7 +90,5 @@ class Lease:
         while not self._effects.wait(leases.RENEW_SECONDS, self._stop):
             try:
                 self.renew()
-            except Exception as error:
-                if not is_unavailable(error):
-                    raise
+            except Exception as error:  # noqa: BLE001 -- without this thread nothing is ever done again
                 log.warning("lease_not_renewed", role=self._role, error=type(error).__name__)

@@ -49,8 +49,9 @@ def set_up(level: str) -> None:
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
     for name in QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
-    # Failures of actors are told by `workers.boundary`, without the message's arguments.
-    logging.getLogger("dramatiq").setLevel(logging.WARNING)
+    # It logs messages with their arguments; what goes wrong is told by `workers.boundary` and
+    # `workers.broker`, without them.
+    logging.getLogger("dramatiq").setLevel(logging.CRITICAL)
 
 
 def _redact_values(

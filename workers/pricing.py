@@ -26,7 +26,10 @@ class Price:
 
 
 def price_of(provider: Provider, model: str, tokens: Tokens, at_ms: int) -> Price:
-    """The price of one call at `at_ms` (Unix ms)."""
+    """The price of one call at `at_ms` (Unix ms).
+
+    Counts that contradict each other (more read from the cache than there was input) have none.
+    """
     usage = Usage(
         # The package counts cached tokens as part of the input, as we do.
         input_tokens=tokens.input,
@@ -41,7 +44,7 @@ def price_of(provider: Provider, model: str, tokens: Tokens, at_ms: int) -> Pric
             provider_id=provider.value,
             genai_request_timestamp=datetime.fromtimestamp(at_ms / 1000, tz=UTC),
         )
-    except LookupError:
+    except (LookupError, ValueError):
         return Price(0, priced=False)
     nano = (Decimal(price.total_price) * NANO).quantize(Decimal(1), rounding=ROUND_HALF_EVEN)
     return Price(int(nano), priced=True)

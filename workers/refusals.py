@@ -39,7 +39,9 @@ def set_aside(app: App, queue: str, raw: object, refused: EventRefused) -> None:
 
     Something of a key's shape is taken out of what is kept, and the queue's own file is rewritten.
     """
-    payload = raw.encode() if isinstance(raw, str) else raw if isinstance(raw, bytes) else b""
+    # JSON can carry half a surrogate pair, which has no UTF-8.
+    text = raw.encode("utf-8", "surrogatepass") if isinstance(raw, str) else raw
+    payload = text if isinstance(text, bytes) else b""
     kept = _without_keys(payload)
     about = _identify(payload)
     now = app.effects.now_ms()

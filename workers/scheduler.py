@@ -7,17 +7,14 @@ next sweep finds it again.
 
 from collections.abc import Callable
 
-import redis
 import structlog
 
-from events import BrokerAway
 from events.analyses import ANALYSES_QUEUE
 from events.broker import actor_of
-from store import analyses, cooldowns, keys, leases, waiting
-from store.engine import is_unavailable
+from store import analyses, cooldowns, gate, keys, leases, waiting
 from workers.analyses import ending
 from workers.analyses.actors import RESUME_ACTOR
-from workers.analyses.retry import LOST_WORKERS_ALLOWED
+from workers.analyses.retry import UNKNOWN_ALLOWED
 from workers.app import App
 from workers.keys.validation import VALIDATE_ACTOR, VALIDATIONS_QUEUE
 from workers.relay import relay_events, relay_usage, rewrite_queue_file
@@ -29,8 +26,13 @@ TICK_SECONDS = 0.1
 BATCH = 500
 OUTAGE_PAUSE_SECONDS = 1.0
 
-HELD = "unknown_attempt_held"
-"""Why a request waits whose call was lost and which is not to be run again by itself."""
+CALL_LIMIT_MS = 15 * 60 * 1000
+"""A running attempt that is older than this is nobody's any more: a call takes a minute at most,
+and its completion waits for the database for as long as its process has a lease."""
+
+FULL_QUEUE = 5_000
+"""No more due requests are sent while this many messages wait: they would only lie there, be sent
+again, and be ahead of new mail."""
 
 Sweep = Callable[[App], int]
 
@@ -48,14 +50,12 @@ def run(app: App) -> None:
 
 
 def _sweep(app: App, sweep: Sweep) -> int:
+    """Run one sweep. What goes wrong in one keeps none of the others from running."""
     try:
         return sweep(app)
-    except (BrokerAway, redis.ConnectionError, redis.TimeoutError) as error:
-        log.warning("sweep_waits_for_broker", sweep=sweep.__name__, error=type(error).__name__)
-    except Exception as error:
-        if not is_unavailable(error):
-            raise
-        log.warning("sweep_waits_for_database", sweep=sweep.__name__, error=type(error).__name__)
+    except Exception as error:  # noqa: BLE001 -- see the docstring
+        app.instruments.sweep_failures.labels(sweep.__name__).inc()
+        log.warning("sweep_failed", sweep=sweep.__name__, error=type(error).__name__)
     app.effects.wait(OUTAGE_PAUSE_SECONDS, app.stopping)
     return 0
 
@@ -66,6 +66,8 @@ def due_analyses(app: App) -> int:
     with app.database.read() as connection:
         if not analyses.any_due(connection, now):
             return 0
+    if app.publisher.depth(ANALYSES_QUEUE) >= FULL_QUEUE:
+        return 0
     with app.database.write() as connection:
         due = analyses.take_due(connection, now, BATCH)
     for account, request_id in due:
@@ -100,13 +102,27 @@ def due_waiting_events(app: App) -> int:
 
 
 def dead_processes(app: App) -> int:
-    """Take over what dead processes had under way."""
+    """End the leases of dead processes."""
     now = app.effects.now_ms()
     with app.database.read() as connection:
         dead = leases.dead(connection, now)
     for process_id in dead:
-        _take_over(app, process_id)
+        with app.database.write() as connection:
+            ended = leases.end_if_dead(connection, process_id, now)
+        if ended:
+            app.instruments.takeovers.inc()
+            log.warning("process_taken_over", process_id=process_id)
     return len(dead)
+
+
+def orphaned_requests(app: App) -> int:
+    """Take over requests whose attempt nobody will complete, whatever became of its process."""
+    now = app.effects.now_ms()
+    with app.database.read() as connection:
+        orphans = analyses.orphans(connection, now - CALL_LIMIT_MS, BATCH)
+    for account, request_id in orphans:
+        _take_over(app, account, request_id)
+    return len(orphans)
 
 
 def past_cooldowns(app: App) -> int:
@@ -120,21 +136,22 @@ def past_cooldowns(app: App) -> int:
     return 0
 
 
-def _take_over(app: App, process_id: str) -> None:
+def _take_over(app: App, account: str, request_id: str) -> None:
+    """Make the attempt `unknown`, and by policy have the request run again or held."""
     now = app.effects.now_ms()
     with app.database.write() as connection:
-        leases.end(connection, process_id, now)
-        lost = analyses.take_over(connection, process_id, now)
-        for request, unknown in lost:
-            if unknown >= LOST_WORKERS_ALLOWED:
-                ending.fail(app, connection, request, "worker_lost", retryable=False)
-            elif app.settings.unknown_attempts is UnknownAttempts.HOLD:
-                ending.park(app, connection, request, HELD, request.expires_at)
-            else:
-                ending.park(app, connection, request, "worker_lost", now, setback=True)
-    app.instruments.takeovers.inc()
-    app.instruments.unknown_attempts.inc(len(lost))
-    log.warning("process_taken_over", process_id=process_id, attempts=len(lost))
+        gate.share(connection, account)
+        request = analyses.find(connection, account, request_id, lock=True)
+        if request is None or request.state != analyses.RUNNING:
+            return
+        analyses.give_up_attempt(connection, request, "worker_lost", now)
+        app.instruments.unknown_attempts.inc()
+        if analyses.unknown_count(connection, account, request_id) >= UNKNOWN_ALLOWED:
+            ending.fail(app, connection, request, "worker_lost", retryable=False)
+        elif app.settings.unknown_attempts is UnknownAttempts.HOLD:
+            ending.park(app, connection, request, analyses.HELD, request.expires_at)
+        else:
+            ending.park(app, connection, request, "worker_lost", now, setback=True)
 
 
 SWEEPS: tuple[Sweep, ...] = (
@@ -145,5 +162,6 @@ SWEEPS: tuple[Sweep, ...] = (
     due_validations,
     due_waiting_events,
     dead_processes,
+    orphaned_requests,
     past_cooldowns,
 )

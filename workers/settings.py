@@ -9,14 +9,14 @@ import secrets
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Self
-from urllib.parse import quote
+from typing import Annotated, Literal, Self
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from deploy.local.valkey import socket_path
-from events.broker import REDIS_SCHEMES, scheme_of
+from events.broker import AMQP_SCHEMES, REDIS_SCHEMES, scheme_of
 from events.keys import Provider
 from events.sealing import SealingKeys, SealingPublicKey, parse_named_key
 from events.signing import SigningKey, Sources
@@ -120,7 +120,9 @@ class Settings(BaseSettings):
     sandbox_latency: float = Field(
         0.05, ge=0, description="Seconds that the provider sandbox takes to answer."
     )
-    log_level: str = Field("info", description="debug, info, warning or error.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="debug, info, warning or error."
+    )
 
     @field_validator("plans", "platform_order", mode="before")
     @classmethod
@@ -132,7 +134,30 @@ class Settings(BaseSettings):
     @field_validator("state_dir")
     @classmethod
     def _absolute(cls, path: Path) -> Path:
-        return path.expanduser().resolve()
+        try:
+            return path.expanduser().resolve()
+        except RuntimeError:
+            raise ValueError("it begins with the home directory of nobody here") from None
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _lower(cls, value: object) -> object:
+        return value.lower() if isinstance(value, str) else value
+
+    @field_validator("broker_url")
+    @classmethod
+    def _reaches_a_queue(cls, url: str | None) -> str | None:
+        return _with_scheme(url, *REDIS_SCHEMES, *AMQP_SCHEMES)
+
+    @field_validator("redis_url")
+    @classmethod
+    def _reaches_redis(cls, url: str | None) -> str | None:
+        return _with_scheme(url, *REDIS_SCHEMES)
+
+    @field_validator("database_url")
+    @classmethod
+    def _reaches_a_database(cls, url: str | None) -> str | None:
+        return _with_scheme(url, "sqlite", "postgresql", "postgresql+psycopg")
 
     @classmethod
     def load(cls) -> Self:
@@ -143,7 +168,8 @@ class Settings(BaseSettings):
             first = error.errors(include_url=False, include_context=False, include_input=False)[0]
             name = str(first["loc"][0])
             variable = name if name.isupper() else f"BYOK_{name.upper()}"
-            raise ConfigurationError(f"{variable} is wrong: {first['msg']}.") from None
+            told = first["msg"].removeprefix("Value error, ")
+            raise ConfigurationError(f"{variable} is wrong: {told}.") from None
 
     @classmethod
     def load_apart(cls, state_dir: Path) -> Self:
@@ -186,15 +212,9 @@ class Settings(BaseSettings):
             return self.redis_url
         if self.broker_url is None:
             return self._embedded_url(1)
-        scheme = scheme_of(self.broker_url)
-        if scheme not in REDIS_SCHEMES:
+        if scheme_of(self.broker_url) not in REDIS_SCHEMES:
             return self._embedded_url(1)
-        if scheme == "unix":
-            return f"{self.broker_url.partition('?')[0]}?db=1"
-        base, _, query = self.broker_url.partition("?")
-        rest = base.partition("://")[2]
-        host = rest.partition("/")[0]
-        return f"{scheme}://{host}/1{'?' + query if query else ''}"
+        return _beside(self.broker_url)
 
     @property
     def effective_database_url(self) -> str:
@@ -253,11 +273,16 @@ class Settings(BaseSettings):
         """The master keys by id, the current one first. Raises `ConfigurationError`."""
         text = self._secret(self.master_keys, self.master_keys_file, "master")
         try:
-            return dict(
+            ring = dict(
                 parse_named_key(part, what="master key") for part in text.split(",") if part.strip()
             )
         except ValueError as error:
             raise ConfigurationError(f"BYOK_MASTER_KEYS: {error}") from None
+        if not ring:
+            raise ConfigurationError(
+                "BYOK_MASTER_KEYS holds no key: make one with `byok keygen master`."
+            )
+        return ring
 
     @cached_property
     def sealing_key_ring(self) -> SealingKeys:
@@ -327,6 +352,8 @@ class Settings(BaseSettings):
         except FileNotFoundError:
             hint = "start `byok up` once to make it" if file is None else f"check {variable}_FILE"
             raise ConfigurationError(f"There is no {kind} key file at {path}: {hint}.") from None
+        except UnicodeDecodeError:
+            raise ConfigurationError(f"{path} is not a text file of `id:base64`.") from None
         except OSError as error:
             raise ConfigurationError(f"{path} cannot be read ({error.strerror}).") from None
 
@@ -341,6 +368,32 @@ class Settings(BaseSettings):
 
     def _given_base_url(self, provider: Provider) -> str | None:
         return self.openai_base_url if provider is Provider.OPENAI else self.anthropic_base_url
+
+
+def _beside(url: str) -> str:
+    """The same Redis at another database number than `url` has."""
+    parts = urlsplit(url)
+    query = dict(parse_qsl(parts.query))
+    given = query.pop("db", None) or (parts.path.strip("/") if parts.scheme != "unix" else "")
+    number = (int(given) if given.isdecimal() else 0) + 1
+    if parts.scheme == "unix":
+        # `urlunsplit` would leave out the `//` of a scheme that it does not know.
+        return f"{url.partition('?')[0]}?{urlencode({**query, 'db': number})}"
+    return urlunsplit(parts._replace(path=f"/{number}", query=urlencode(query)))
+
+
+def _with_scheme(url: str | None, *schemes: str) -> str | None:
+    """Give `url` back. Raises `ValueError` where it is none with one of `schemes`."""
+    if url is None:
+        return None
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018 -- reading it checks it
+    except ValueError:
+        raise ValueError("it is not an address") from None
+    if parts.scheme not in schemes:
+        raise ValueError(f"it must begin with {', '.join(f'{s}://' for s in schemes)}")
+    return url
 
 
 def new_named_key(kind: str) -> str:

@@ -10,13 +10,14 @@ import structlog
 from dramatiq import Broker, actor
 
 from events import EventRefused
+from store import vault
 from workers import accounts
 from workers.analyses import actors as analyses_actors
 from workers.app import App
-from workers.boundary import patiently
-from workers.broker import UNREADABLE_ACTOR, open_worker_broker
+from workers.boundary import DRAIN_SECONDS, put_aside
+from workers.broker import FailOnError, open_worker_broker, unreadable_actor
 from workers.keys import actors as keys_actors
-from workers.refusals import set_aside
+from workers.settings import ConfigurationError
 from workers.usage import actors as usage_actors
 
 log = structlog.get_logger(__name__)
@@ -25,8 +26,7 @@ WORKER_POLL_MS = 1000
 """How often an idle worker thread wakes. The consumers' own poll decides how long a message
 waits (see `workers.broker`); this is only how long a thread takes to see that it is to stop."""
 
-DRAIN_MS = 90_000
-"""How long a stopping worker waits for its calls: longer than the longest call's timeout."""
+DRAIN_MS = int(DRAIN_SECONDS * 1000) + 5_000
 
 USAGE_THREADS = 2
 
@@ -63,12 +63,14 @@ def open_worker(app: App, group: Group) -> dramatiq.Worker:
         register(broker, app)
     for queue in sorted(broker.get_declared_queues()):
         _register_unreadable(broker, app, queue)
+    broker.add_middleware(FailOnError())
     return dramatiq.Worker(broker, worker_threads=group.threads, worker_timeout=WORKER_POLL_MS)
 
 
 def run(app: App) -> None:
     """Work until the app is stopping, then finish what is under way."""
     _build_parts(app)
+    _require_master_keys(app)
     app.lease.start()
     workers = [open_worker(app, group) for group in groups(app)]
     for worker in workers:
@@ -83,6 +85,19 @@ def run(app: App) -> None:
         worker.broker.close()
 
 
+def _require_master_keys(app: App) -> None:
+    """Refuse to start without the master keys that stored values need.
+
+    Such a worker would find fault with every key and every message that it took.
+    """
+    with app.database.read() as connection:
+        missing = vault.master_keys_in_use(connection) - set(app.settings.master_key_ring)
+    if missing:
+        raise ConfigurationError(
+            f"BYOK_MASTER_KEYS lacks {', '.join(sorted(missing))}, which stored values need."
+        )
+
+
 def _build_parts(app: App) -> None:
     """Build what the threads share in this one thread; a wrong setting stops the start here."""
     app.settings.sealing_key_ring.current  # noqa: B018 -- reading it checks it
@@ -91,15 +106,11 @@ def _build_parts(app: App) -> None:
 
 
 def _register_unreadable(broker: Broker, app: App, queue: str) -> None:
-    if UNREADABLE_ACTOR in broker.actors:
-        return
-
-    @actor(broker=broker, queue_name=queue, actor_name=UNREADABLE_ACTOR)
-    def unreadable_message(from_queue: str, data: str) -> None:
+    @actor(broker=broker, queue_name=queue, actor_name=unreadable_actor(queue))
+    def unreadable_message(data: str) -> None:
         refused = EventRefused(
             "not_a_message",
             "The message is not one that this system's actors take: publish events with the "
             "fields that the event reference names.",
         )
-        raw = base64.b64decode(data)
-        patiently(app, lambda: set_aside(app, from_queue, raw, refused))
+        put_aside(app, queue, base64.b64decode(data), refused)

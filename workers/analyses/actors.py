@@ -18,9 +18,9 @@ def register(broker: Broker, app: App) -> None:
     """Let `broker` call these actors."""
 
     @actor(broker=broker, queue_name=ANALYSES_QUEUE, actor_name=actor_of(ANALYSES_QUEUE))
-    def analyses_event(event: object) -> None:
-        take_event(app, HANDLERS, event)
+    def analyses_event(*arguments: object) -> None:
+        take_event(app, HANDLERS, arguments)
 
     @actor(broker=broker, queue_name=ANALYSES_QUEUE, actor_name=RESUME_ACTOR)
-    def resume_analysis(account: str, request_id: str) -> None:
-        take(app, ANALYSES_QUEUE, RESUME_ACTOR, lambda: resume(app, account, request_id))
+    def resume_analysis(*arguments: object) -> None:
+        take(app, ANALYSES_QUEUE, RESUME_ACTOR, arguments, resume)

@@ -1,19 +1,21 @@
 """Completing an attempt: one commit, fenced by the attempt's number."""
 
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
 import structlog
 from sqlalchemy import Connection
 
 from events import FallbackUsed, Operation, Provider
-from store import accounts, analyses, cooldowns, keys, ledger
+from store import accounts, analyses, cooldowns, gate, keys, ledger
 from workers.analyses import ending, retry
 from workers.analyses.operations import AnswerOffVocabulary, operation_of
 from workers.app import App
 from workers.billing import ledger_row, record
 from workers.keychanges import announce, cause_of
 from workers.providers.port import Answer, Failure, OutcomeClass
+from workers.settings import UnknownAttempts
 
 log = structlog.get_logger(__name__)
 
@@ -44,41 +46,89 @@ def complete(app: App, sent: Sent, outcome: Answer | Failure, seconds: float) ->
     An attempt that is no longer the request's current one is billed and changes nothing else.
     """
     checked = _check(sent, outcome)
-    _observe(app, sent, checked, seconds)
     now = app.effects.now_ms()
     with app.database.write() as connection:
+        if _tells_of_key(sent, checked):
+            gate.alone(connection, sent.account_id)
+        else:
+            gate.share(connection, sent.account_id)
         request = analyses.find(connection, sent.account_id, sent.request_id, lock=True)
-        if request is None:
+        if request is None or not _end_attempt(connection, sent, outcome, checked, now):
             return
-        account = accounts.find(connection, sent.account_id, share=True)
-        late = not analyses.end_attempt(
-            connection,
-            sent.account_id,
-            sent.request_id,
-            sent.attempt,
-            state="answered" if outcome.tokens is not None else "failed",
-            outcome=_reason(checked),
-            provider_request_id=outcome.request_id,
-            now=now,
-        )
-        if late:
-            return
+        account = accounts.find(connection, sent.account_id)
         current = request.attempt == sent.attempt and request.state not in analyses.TERMINAL
         consents = account is not None and account.ai_consent
         completes = current and consents and isinstance(checked, Success)
         billed = _bill(app, connection, sent, account, outcome, completes=completes)
-        if not current:
-            app.instruments.late_answers.inc()
-            return
         if isinstance(checked, Success) and sent.key_id:
             keys.refresh_ok(connection, sent.key_id, now)
-        if not consents:
+        if not current:
+            app.instruments.late_answers.inc()
+        elif not consents:
             ending.skip(app, connection, request, "consent")
         elif isinstance(checked, Success):
             cost = billed.cost_nano_usd if billed else 0
             _succeed(app, connection, sent, request, checked, cost, seconds)
         else:
             _setback(app, connection, sent, request, checked, now)
+    _observe(app, sent, checked, seconds)
+
+
+def abandon(app: App, sent: Sent) -> None:
+    """Give an attempt up whose outcome could not be written down; the request fails."""
+    now = app.effects.now_ms()
+    with app.database.write() as connection:
+        gate.share(connection, sent.account_id)
+        request = analyses.find(connection, sent.account_id, sent.request_id, lock=True)
+        if request is None:
+            return
+        if request.attempt == sent.attempt and request.state == analyses.RUNNING:
+            analyses.give_up_attempt(connection, request, "internal_error", now)
+            app.instruments.unknown_attempts.inc()
+            ending.fail(app, connection, request, "internal_error", retryable=True)
+
+
+def _tells_of_key(sent: Sent, checked: "Success | Failure") -> bool:
+    """Whether the outcome changes the own key's state; the account's gate is passed alone then."""
+    return (
+        isinstance(checked, Failure)
+        and sent.key_id is not None
+        and checked.kind is OutcomeClass.NO_QUOTA
+    )
+
+
+def _end_attempt(
+    connection: Connection,
+    sent: Sent,
+    outcome: Answer | Failure,
+    checked: "Success | Failure",
+    now: int,
+) -> bool:
+    state = "failed"
+    if outcome.tokens is not None:
+        state = "answered"
+    elif _is_lost(outcome):
+        state = "unknown"
+    return analyses.end_attempt(
+        connection,
+        sent.account_id,
+        sent.request_id,
+        sent.attempt,
+        state=state,
+        outcome=_reason(checked),
+        provider_request_id=outcome.request_id,
+        now=now,
+    )
+
+
+def _is_lost(outcome: Answer | Failure) -> bool:
+    """Whether a call was sent whose answer did not come or could not be read: it may be billed."""
+    return (
+        isinstance(outcome, Failure)
+        and outcome.sent
+        and outcome.tokens is None
+        and outcome.status in (None, HTTPStatus.OK)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,11 +206,20 @@ def _setback(
     if request.state == analyses.WAITING:
         # Its worker was given up meanwhile and it waits to be run again: leave it to that.
         return
+    unknown = 0
+    if _is_lost(failure):
+        app.instruments.unknown_attempts.inc()
+        unknown = analyses.unknown_count(connection, sent.account_id, sent.request_id)
+        if app.settings.unknown_attempts is UnknownAttempts.HOLD:
+            ending.park(app, connection, request, analyses.HELD, request.expires_at)
+            return
     following = retry.decide(
         failure,
         own_key=sent.key_id is not None,
         setbacks=request.setbacks,
+        refusals=request.refusals,
         bad_answers=request.bad_answers,
+        unknown=unknown,
         jitter=app.effects.jitter(),
     )
     if isinstance(following, retry.GiveUp):
@@ -179,7 +238,7 @@ def _setback(
                 )
                 cooldowns.set_until(connection, scope, due_at, reason)
         case retry.AgainAfterVerdict(reason):
-            if sent.key_id and keys.ask_validation(connection, sent.key_id, now, suspect=True):
+            if sent.key_id and keys.doubt(connection, sent.key_id, sent.key_revision or 0, now):
                 log.info("key_in_doubt", key_id=sent.key_id)
         case retry.KeyOutOfQuota():
             reason = "key_no_quota"
@@ -192,11 +251,12 @@ def _setback(
         due_at,
         setback=failure.kind is not OutcomeClass.BAD_ANSWER,
         bad_answer=failure.kind is OutcomeClass.BAD_ANSWER,
+        refusal=isinstance(following, retry.AgainAfterVerdict),
     )
 
 
 def _note_no_quota(app: App, connection: Connection, sent: Sent, now: int) -> None:
-    key = keys.find(connection, sent.key_id, lock=True) if sent.key_id else None
+    key = keys.find(connection, sent.key_id) if sent.key_id else None
     if key is None or key.removed_at is not None or key.revision != sent.key_revision:
         return
     change = keys.set_status(

@@ -25,13 +25,14 @@ NO_QUOTA = "no_quota"
 class OwnKey:
     """What the table needs to know of an account's key.
 
-    `suspect` is set while a key that an analysis saw refused is being validated anew.
+    `in_doubt_ms` is since when a key that an analysis saw refused is being validated anew, or
+    `None`.
     """
 
     key_id: str
     status: KeyStatus
     reason: str
-    suspect: bool
+    in_doubt_ms: int | None
     allow_platform_fallback: bool
 
 
@@ -64,9 +65,10 @@ class UsePlatform:
 
 @dataclass(frozen=True, slots=True)
 class AwaitVerdict:
-    """The key is being validated: wait, at most until `PENDING_LIMIT_MS` after acceptance."""
+    """The key is being validated: wait for the verdict, at most `for_ms`."""
 
     key_id: str
+    for_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,14 +108,15 @@ def _row(situation: Situation, provider: Provider) -> Decision:
         return _platform(situation, provider, None)
     if not situation.plan_includes_byok:
         return _platform(situation, provider, "plan")
-    if key.status is KeyStatus.VALID and not key.suspect:
+    waited = situation.waited_ms if key.in_doubt_ms is None else key.in_doubt_ms
+    if key.status is KeyStatus.INVALID:
+        return _instead(situation, provider, key, "key_invalid")
+    if key.status is KeyStatus.VALID and key.in_doubt_ms is None:
         if key.reason != NO_QUOTA:
             return UseOwn(provider, key.key_id)
         return _instead(situation, provider, key, "key_no_quota")
-    if key.status is KeyStatus.INVALID and not key.suspect:
-        return _instead(situation, provider, key, "key_invalid")
-    if situation.waited_ms < PENDING_LIMIT_MS:
-        return AwaitVerdict(key.key_id)
+    if waited < PENDING_LIMIT_MS:
+        return AwaitVerdict(key.key_id, PENDING_LIMIT_MS - waited)
     return _instead(situation, provider, key, "key_pending")
 
 

@@ -12,7 +12,7 @@ from store import accounts, analyses, credits, ledger
 from workers.analyses.operations import Signals
 from workers.app import App
 from workers.billing import ledger_row, record
-from workers.providers.port import Failure, OutcomeClass, Tokens
+from workers.providers.port import Tokens
 
 
 def park(
@@ -24,6 +24,7 @@ def park(
     *,
     setback: bool = False,
     bad_answer: bool = False,
+    refusal: bool = False,
 ) -> None:
     """Let a request wait until `due_at` (Unix ms), or until it expires if that is sooner.
 
@@ -43,6 +44,7 @@ def park(
         due_at=min(due_at, request.expires_at),
         setback=setback,
         bad_answer=bad_answer,
+        refusal=refusal,
         holds_credit=holds_credit,
     )
     app.instruments.parked.labels(reason).inc()
@@ -171,11 +173,6 @@ def release_credit(connection: Connection, request: analyses.Request, *, spent: 
     """Settle the credit that the request holds, if it holds one."""
     if request.credit_period_at is not None:
         credits.settle(connection, request.account_id, request.credit_period_at, spent=spent)
-
-
-def unreadable_key() -> Failure:
-    """Stands for a call that was not made because the key does not open here."""
-    return Failure(kind=OutcomeClass.BAD_REQUEST, code="key_unreadable", sent=False)
 
 
 def _end(

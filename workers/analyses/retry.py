@@ -11,8 +11,12 @@ BAD_ANSWERS_ALLOWED = 1
 REFUSALS_ALLOWED = 3
 """A key that validates and is refused in analyses all the same ends the request after these."""
 
-LOST_WORKERS_ALLOWED = 5
-"""A request whose workers died this often is given up: it may be what kills them."""
+UNKNOWN_ALLOWED = 5
+"""A request whose answer was lost this often is given up: each may have been paid for, and it may
+be what kills its workers."""
+
+LONGEST_ASKED_SECONDS = 3600.0
+"""What a provider asks us to wait is believed up to this. One known SDK believes weeks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,19 +52,30 @@ Next = Again | AgainAfterVerdict | KeyOutOfQuota | GiveUp
 
 
 def decide(
-    failure: Failure, *, own_key: bool, setbacks: int, bad_answers: int, jitter: float
+    failure: Failure,
+    *,
+    own_key: bool,
+    setbacks: int,
+    refusals: int,
+    bad_answers: int,
+    unknown: int,
+    jitter: float,
 ) -> Next:
     """What to do after `failure`.
 
-    `setbacks` and `bad_answers` count what the request met before, `jitter` is from 0 to 1.
-    There is no limit to setbacks by an outage: a request ends when it expires.
+    `setbacks`, of which `refusals` are refusals of the key, and `bad_answers` count what the
+    request met before; `unknown` its attempts whose answer was lost, this one included. `jitter`
+    is from 0 to 1. There is no limit to setbacks by an outage: a request ends when it expires.
     """
+    if unknown >= UNKNOWN_ALLOWED:
+        return GiveUp("answer_lost", retryable=True)
     match failure.kind:
         case OutcomeClass.RATE_LIMITED:
             asked = failure.retry_after or _reset(failure) or _pause(setbacks)
-            return Again(asked * (1 + 0.2 * jitter), "rate_limited", cooldown=True)
+            wait = min(asked, LONGEST_ASKED_SECONDS)
+            return Again(wait * (1 + 0.2 * jitter), "rate_limited", cooldown=True)
         case OutcomeClass.REJECTED | OutcomeClass.RESTRICTED | OutcomeClass.FORBIDDEN:
-            if own_key and setbacks >= REFUSALS_ALLOWED:
+            if own_key and refusals >= REFUSALS_ALLOWED:
                 return GiveUp("key_refused", retryable=True)
             if own_key:
                 return AgainAfterVerdict("key_pending")
@@ -78,7 +93,7 @@ def decide(
         case OutcomeClass.MODEL_UNAVAILABLE:
             return GiveUp("model_unavailable", retryable=False)
         case _:
-            wait = max(_pause(setbacks), failure.retry_after or 0)
+            wait = max(_pause(setbacks), min(failure.retry_after or 0, LONGEST_ASKED_SECONDS))
             return Again(wait * (0.5 + jitter / 2), "provider_unavailable")
 
 
@@ -87,6 +102,12 @@ def _pause(setbacks: int) -> float:
 
 
 def _reset(failure: Failure) -> float | None:
+    """When the limit that is used up is reset; of an answer that does not tell, the sooner one."""
     limits = failure.limits
-    known = [value for value in (limits.reset_requests, limits.reset_tokens) if value is not None]
-    return max(known, default=None)
+    both = (
+        (limits.remaining_requests, limits.reset_requests),
+        (limits.remaining_tokens, limits.reset_tokens),
+    )
+    used_up = [reset for remaining, reset in both if remaining == 0 and reset is not None]
+    told = [reset for _, reset in both if reset is not None]
+    return max(used_up) if used_up else min(told, default=None)

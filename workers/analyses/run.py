@@ -25,13 +25,12 @@ from events import (
     ProviderChoice,
 )
 from events.sealing import input_info
-from store import accounts, analyses, cooldowns, credits, keys
-from store.masterkeys import DoesNotOpen
+from store import accounts, analyses, cooldowns, credits, gate, keys
+from store.masterkeys import DoesNotOpen, MasterKeyMissing
 from store.vault import StoredKey
 from workers.analyses import ending
-from workers.analyses.completion import Sent, complete
+from workers.analyses.completion import Sent, abandon, complete
 from workers.analyses.credential import (
-    PENDING_LIMIT_MS,
     AwaitVerdict,
     Decision,
     OwnKey,
@@ -44,6 +43,8 @@ from workers.analyses.credential import (
 from workers.analyses.operations import operation_of
 from workers.analyses.prefilter import answer_by_rules
 from workers.app import App
+from workers.boundary import persistently
+from workers.providers.port import Answer, Failure, OutcomeClass
 
 log = structlog.get_logger(__name__)
 
@@ -68,6 +69,7 @@ def requested(app: App, envelope: Envelope, data: AnalysisRequested) -> None:
     mail = _read_mail(payload)
     now = app.effects.now_ms()
     with app.database.write() as connection:
+        gate.share(connection, account)
         # The id and the sealing differ when a request is published again, the content must not.
         content = b"\n".join(
             (data.operation.encode(), data.provider.encode(), (data.model or "").encode(), payload)
@@ -105,12 +107,27 @@ def resume(app: App, account: str, request_id: str) -> None:
         sealed = analyses.sealed_input(connection, account, request_id)
         if request is None or request.state != analyses.WAITING or sealed is None:
             return
-        payload = app.vault.decrypt(connection, account, _purpose(request_id), sealed)
-    mail = _read_mail(payload)
+        try:
+            payload = app.vault.decrypt(connection, account, _purpose(request_id), sealed)
+        except DoesNotOpen:
+            payload = None
+    mail = None if payload is None else _read_mail(payload)
     with app.database.write() as connection:
+        gate.share(connection, account)
+        if mail is None:
+            _end_unreadable(app, connection, account, request_id)
+            return
         claimed = _claim(app, connection, account, request_id, mail, app.effects.now_ms())
     if claimed is not None:
         _send(app, claimed, mail)
+
+
+def _end_unreadable(app: App, connection: Connection, account: str, request_id: str) -> None:
+    """End a request whose input does not open: its account's data key is gone."""
+    app.instruments.vault_failures.labels(DoesNotOpen.__name__).inc()
+    request = analyses.find(connection, account, request_id, lock=True)
+    if request is not None and request.state == analyses.WAITING:
+        ending.fail(app, connection, request, "input_unreadable", retryable=True)
 
 
 def _claim(
@@ -118,8 +135,8 @@ def _claim(
 ) -> _Claimed | None:
     """Decide what becomes of a waiting request, in the caller's one transaction.
 
-    Everything that is checked is held against change until the commit, so its order against a
-    removal or a withdrawal of consent is the order of the commits.
+    The account's gate is shared, so nothing that is checked here changes until the commit: the
+    order against a removal or a withdrawal of consent is the order of the commits.
     """
     request = analyses.find(connection, account_id, request_id, lock=True)
     if request is None or request.state != analyses.WAITING:
@@ -127,7 +144,7 @@ def _claim(
     if now >= request.expires_at:
         ending.fail(app, connection, request, "expired", retryable=True)
         return None
-    account = accounts.find(connection, account_id, share=True)
+    account = accounts.find(connection, account_id)
     if account is None and now < request.created_at + ACCOUNT_WAIT_MS:
         ending.park(
             app,
@@ -145,7 +162,7 @@ def _claim(
     if signals is not None:
         ending.complete_by_rules(app, connection, request, account, signals)
         return None
-    own = keys.active(connection, account_id, share=True)
+    own = keys.active(connection, account_id)
     decision = decide(_situation(app, request, account, own, now))
     return _act(app, connection, request, account, decision, own, now)
 
@@ -164,9 +181,8 @@ def _act(
         case Refuse(reason):
             ending.fail(app, connection, request, reason, retryable=True)
             return None
-        case AwaitVerdict():
-            limit = request.created_at + PENDING_LIMIT_MS
-            ending.park(app, connection, request, analyses.AWAITING_VERDICT, limit)
+        case AwaitVerdict(_, for_ms):
+            ending.park(app, connection, request, analyses.AWAITING_VERDICT, now + for_ms)
             return None
         case UseOwn(provider, key_id):
             scope, fallback = cooldowns.key_scope(key_id), None
@@ -220,7 +236,7 @@ def _start(
     analyses.claim(
         connection,
         request,
-        process_id=app.lease.holder(),
+        process_id=app.lease.holder(connection),
         provider=sent.provider.value,
         model=sent.model,
         credential=sent.credential,
@@ -235,29 +251,44 @@ def _start(
 
 
 def _send(app: App, claimed: _Claimed, mail: MailInput) -> None:
-    """Call the provider, with no transaction open, and complete the attempt."""
+    """Call the provider, with no transaction open, and complete the attempt, come what may."""
     sent = claimed.sent
+    started = app.effects.monotonic()
+    try:
+        outcome = _ask(app, claimed, mail)
+    except Exception as error:  # noqa: BLE001 -- the attempt is on the books and must be ended
+        log.error("analysis_failed", error=type(error).__name__, request_id=sent.request_id)
+        outcome = _not_sent(OutcomeClass.BAD_REQUEST, "internal_error")
+    seconds = app.effects.monotonic() - started
+    try:
+        persistently(app, lambda: complete(app, sent, outcome, seconds))
+    except EventRefused:
+        # What came back cannot be written down. The attempt is given up, so that the request ends.
+        persistently(app, lambda: abandon(app, sent))
+
+
+def _ask(app: App, claimed: _Claimed, mail: MailInput) -> Answer | Failure:
+    sent = claimed.sent
+    secret = _secret(app, claimed)
+    if isinstance(secret, Failure):
+        return secret
     question = operation_of(sent.operation).question(
         mail,
         model=sent.model,
         categories=[CustomCategory.model_validate(c) for c in claimed.account.custom_categories],
         overrides=[CategoryOverride.model_validate(o) for o in claimed.account.category_overrides],
     )
-    secret = _secret(app, claimed)
-    if secret is None:
-        complete(app, sent, ending.unreadable_key(), 0.0)
-        return
-    started = app.effects.monotonic()
-    outcome = app.calls.run(app.providers[sent.provider].ask(secret, question))
-    complete(app, sent, outcome, app.effects.monotonic() - started)
+    return app.calls.run(app.providers[sent.provider].ask(secret, question))
 
 
-def _secret(app: App, claimed: _Claimed) -> SecretStr | None:
+def _secret(app: App, claimed: _Claimed) -> SecretStr | Failure:
+    """The key that pays, or what stands for a call that could not be made for want of it."""
     sent = claimed.sent
     if sent.key_id is None:
-        return app.settings.platform_key(sent.provider)
+        platform = app.settings.platform_key(sent.provider)
+        return platform or _not_sent(OutcomeClass.BAD_REQUEST, "platform_unavailable")
     if claimed.stored is None:
-        return None
+        return _not_sent(OutcomeClass.BAD_REQUEST, "key_unreadable")
     try:
         return SecretStr(
             app.vault.open_key(
@@ -267,10 +298,17 @@ def _secret(app: App, claimed: _Claimed) -> SecretStr | None:
                 key_id=sent.key_id,
             )
         )
-    except (DoesNotOpen, LookupError) as error:
+    except (DoesNotOpen, MasterKeyMissing) as error:
         app.instruments.vault_failures.labels(type(error).__name__).inc()
         log.error("key_does_not_open", key_id=sent.key_id, reason=type(error).__name__)
-        return None
+        if isinstance(error, MasterKeyMissing):
+            # The operator's mistake, and mended without the user: the request waits.
+            return _not_sent(OutcomeClass.UNAVAILABLE, "master_key_missing")
+        return _not_sent(OutcomeClass.BAD_REQUEST, "key_unreadable")
+
+
+def _not_sent(kind: OutcomeClass, code: str) -> Failure:
+    return Failure(kind=kind, code=code, sent=False)
 
 
 def _situation(
@@ -288,7 +326,7 @@ def _situation(
                 key_id=key.key_id,
                 status=KeyStatus(key.status),
                 reason=key.reason,
-                suspect=key.suspect,
+                in_doubt_ms=None if key.suspect_at is None else now - key.suspect_at,
                 allow_platform_fallback=key.allow_platform_fallback,
             )
             for provider, key in own.items()

@@ -6,10 +6,10 @@ from dramatiq import Broker
 
 from events.broker import REDIS_SCHEMES, scheme_of
 from workers.broker.rabbitmq import RabbitmqWorkerBroker
-from workers.broker.reading import UNREADABLE_ACTOR
+from workers.broker.reading import FailOnError, unreadable_actor
 from workers.broker.redis import RedisWorkerBroker
 
-__all__ = ["UNREADABLE_ACTOR", "open_worker_broker"]
+__all__ = ["FailOnError", "open_worker_broker", "unreadable_actor"]
 
 
 def open_worker_broker(url: str, *, stopping: Event, max_connections: int) -> Broker:

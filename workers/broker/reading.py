@@ -4,20 +4,36 @@ import base64
 from collections.abc import Mapping
 from typing import Any
 
-from dramatiq import Broker, Message
+import structlog
+from dramatiq import Broker, Message, MessageProxy, Middleware
 
-UNREADABLE_ACTOR = "unreadable_message"
-"""Takes what is no message for any of our actors; it sets it aside."""
+log = structlog.get_logger(__name__)
+
+_UNREADABLE = "unreadable_message."
 
 
-def read_message(broker: Broker, queue: str, data: bytes) -> Message[Any] | None:
-    """The message, or `None` where it is not one that an actor of `broker` takes from `queue`."""
+def unreadable_actor(queue: str) -> str:
+    """The actor that sets aside what is no message for any other actor of `queue`."""
+    return _UNREADABLE + queue
+
+
+def read_message(
+    broker: Broker, queue: str, data: bytes, keep: tuple[str, ...] = ()
+) -> Message[Any] | None:
+    """The message, or `None` where it is not one that an actor of `broker` takes from `queue`.
+
+    Of its options only those named in `keep` stay: a time would park the message in this worker's
+    memory, and others would change how dramatiq handles it.
+    """
     try:
         message: Message[Any] = Message.decode(data)
     except Exception:  # noqa: BLE001 -- whatever it is, it is not one of our messages
         return None
     ours = (
-        message.actor_name in broker.actors
+        isinstance(message.actor_name, str)
+        and message.actor_name in broker.actors
+        # From outside nobody may put words into this actor's mouth.
+        and not message.actor_name.startswith(_UNREADABLE)
         and message.queue_name == queue
         and isinstance(message.message_id, str)
         and isinstance(message.options, dict)
@@ -25,17 +41,44 @@ def read_message(broker: Broker, queue: str, data: bytes) -> Message[Any] | None
     )
     if not ours:
         return None
-    # A time in the options would park the message in this worker's memory.
-    message.options.pop("eta", None)
-    return message
+    options = {name: message.options[name] for name in keep if name in message.options}
+    return Message(
+        queue_name=queue,
+        actor_name=message.actor_name,
+        args=message.args,
+        kwargs={},
+        options=options,
+        message_id=message.message_id,
+    )
 
 
 def unreadable(queue: str, data: bytes, options: Mapping[str, Any]) -> Message[Any]:
     """A message that brings `data` to the actor that sets it aside."""
     return Message(
         queue_name=queue,
-        actor_name=UNREADABLE_ACTOR,
-        args=(queue, base64.b64encode(data).decode()),
+        actor_name=unreadable_actor(queue),
+        args=(base64.b64encode(data).decode(),),
         kwargs={},
         options=dict(options),
     )
+
+
+class FailOnError(Middleware):
+    """Has a message whose actor raised refused instead of acknowledged.
+
+    dramatiq leaves that to its `Retries`, which we do not use: without it, a message whose actor
+    raised would be acknowledged and gone. The brokers put a refused message back when the worker
+    stops, and else into the dead letters.
+    """
+
+    def after_process_message(
+        self,
+        broker: Broker,  # noqa: ARG002 -- dramatiq's own signature
+        message: MessageProxy,
+        *,
+        result: Any = None,  # noqa: ARG002
+        exception: BaseException | None = None,
+    ) -> None:
+        if exception is not None:
+            message.fail()
+            log.error("message_refused", queue=message.queue_name, error=type(exception).__name__)

@@ -8,15 +8,13 @@ from typing import Annotated, Any
 
 import redis
 import typer
-from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
 from events import Provider
 from events.broker import BrokerAway, PublishingBroker
 from events.sealing import SealingKeys
 from events.signing import SigningKey
-from store import leases, migrate
-from store.schema import data_keys, provider_keys
+from store import leases, migrate, vault
 from workers.app import App
 from workers.cli.console import AsJson, emit_json, open_app, out, refuse, show, table
 from workers.settings import ConfigurationError, new_named_key
@@ -164,9 +162,7 @@ def _master_keys(app: App) -> str:
     if migrate.missing(app.database):
         return f"{len(held)} held"
     with app.database.read() as connection:
-        needed = set(connection.execute(select(provider_keys.c.master_key_id).distinct()).scalars())
-        needed |= set(connection.execute(select(data_keys.c.master_key_id).distinct()).scalars())
-    needed.discard(None)
+        needed = vault.master_keys_in_use(connection)
     if needed - held:
         raise ValueError(
             f"stored values need {', '.join(sorted(needed - held))}, which BYOK_MASTER_KEYS lacks"

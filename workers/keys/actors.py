@@ -14,13 +14,13 @@ def register(broker: Broker, app: App) -> None:
     """Let `broker` call the actor for key events."""
 
     @actor(broker=broker, queue_name=KEYS_QUEUE, actor_name=actor_of(KEYS_QUEUE))
-    def keys_event(event: object) -> None:
-        take_event(app, HANDLERS, event)
+    def keys_event(*arguments: object) -> None:
+        take_event(app, HANDLERS, arguments)
 
 
 def register_validations(broker: Broker, app: App) -> None:
     """Let `broker` call the actor that validates keys; it waits for providers."""
 
     @actor(broker=broker, queue_name=VALIDATIONS_QUEUE, actor_name=VALIDATE_ACTOR)
-    def validate_key(key_id: str) -> None:
-        take(app, VALIDATIONS_QUEUE, VALIDATE_ACTOR, lambda: validate(app, key_id))
+    def validate_key(*arguments: object) -> None:
+        take(app, VALIDATIONS_QUEUE, VALIDATE_ACTOR, arguments, validate)

@@ -17,7 +17,7 @@ from events import (
 )
 from events.keys import KEYS_QUEUE
 from events.sealing import key_info
-from store import accounts, analyses, keys, waiting
+from store import accounts, analyses, gate, keys, waiting
 from workers.app import App
 from workers.boundary import Handlers
 from workers.keychanges import announce, cause_of
@@ -39,9 +39,10 @@ def given(app: App, envelope: Envelope, data: KeyAdded | KeyReplaced) -> None:
     checked = check_shape(provider, pasted.decode("utf-8", "replace"))
     now = app.effects.now_ms()
     with app.database.write() as connection:
+        gate.alone(connection, envelope.subject)
         if not _admitted(connection, envelope, data.revision, now):
             return
-        _refuse_foreign_id(connection, account, data.key_id)
+        _refuse_foreign_id(connection, account, data.key_id, data.provider)
         keys.set_settings(
             connection,
             account,
@@ -73,6 +74,7 @@ def given(app: App, envelope: Envelope, data: KeyAdded | KeyReplaced) -> None:
 def updated(app: App, envelope: Envelope, data: KeyUpdated) -> None:
     """Take over a key's settings; they may come before the key itself."""
     with app.database.write() as connection:
+        gate.alone(connection, envelope.subject)
         if not _admitted(connection, envelope, data.revision, app.effects.now_ms()):
             return
         _refuse_foreign_id(connection, envelope.subject, data.key_id)
@@ -90,6 +92,7 @@ def updated(app: App, envelope: Envelope, data: KeyUpdated) -> None:
 def tested(app: App, envelope: Envelope, data: KeyTested) -> None:
     """Have a key validated now. A key that is gone by now is no news."""
     with app.database.write() as connection:
+        gate.alone(connection, envelope.subject)
         _refuse_foreign_id(connection, envelope.subject, data.key_id)
         known = keys.ask_validation(connection, data.key_id, app.effects.now_ms())
     if known:
@@ -103,7 +106,8 @@ def removed(app: App, envelope: Envelope, data: KeyRemoved) -> None:
     """
     account = envelope.subject
     with app.database.write() as connection:
-        _refuse_foreign_id(connection, account, data.key_id)
+        gate.alone(connection, envelope.subject)
+        _refuse_foreign_id(connection, account, data.key_id, data.provider)
         if not keys.take_slot(
             connection,
             account,
@@ -186,16 +190,18 @@ def _admitted(connection: Connection, envelope: Envelope, revision: int, now: in
             event_id=envelope.id,
             account_id=envelope.subject,
             queue=KEYS_QUEUE,
-            envelope=envelope.to_json(),
+            envelope=envelope.as_sent(),
             until_at=now + waiting.WAIT_SECONDS * 1000,
         ),
     )
     return False
 
 
-def _refuse_foreign_id(connection: Connection, account: str, key_id: str) -> None:
+def _refuse_foreign_id(
+    connection: Connection, account: str, key_id: str, provider: str | None = None
+) -> None:
     try:
-        keys.refuse_foreign_id(connection, account, key_id)
+        keys.refuse_foreign_id(connection, account, key_id, provider)
     except keys.KeyIdTaken as error:
         raise EventRefused("key_id_taken", str(error)) from None
 

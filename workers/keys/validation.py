@@ -9,10 +9,11 @@ from pydantic import SecretStr
 from sqlalchemy import Connection
 
 from events import KeyStatus, Provider
-from store import accounts, analyses, keys, ledger
+from store import accounts, analyses, gate, keys, ledger
 from store.masterkeys import DoesNotOpen, MasterKeyMissing
 from workers.app import App
 from workers.billing import ledger_row, record
+from workers.boundary import persistently
 from workers.keychanges import announce, cause_of
 from workers.providers.port import Failure, OutcomeClass, Proof
 from workers.providers.verdict import judge_outcome
@@ -59,11 +60,17 @@ def validate(app: App, key_id: str) -> None:
     )
     kind = outcome.kind if isinstance(outcome, Failure) else OutcomeClass.OK
     app.instruments.validations.labels(key.provider, kind.value).inc()
+    # What was asked is not asked again because the database is away for a moment.
+    persistently(app, lambda: _conclude(app, key, outcome))
+
+
+def _conclude(app: App, key: keys.KeyRecord, outcome: Proof | Failure) -> None:
     with app.database.write() as connection:
+        gate.alone(connection, key.account_id)
         _bill(app, connection, key, outcome)
-        current = keys.find(connection, key_id, lock=True)
+        current = keys.find(connection, key.key_id)
         if current is None or current.validation_no != key.validation_no:
-            log.info("late_verdict_ignored", key_id=key_id)
+            log.info("late_verdict_ignored", key_id=key.key_id)
             return
         _write_verdict(app, connection, current, outcome)
 

@@ -13,5 +13,5 @@ def register(broker: Broker, app: App) -> None:
     """Let `broker` call this queue's actor."""
 
     @actor(broker=broker, queue_name=USAGE_QUEUE, actor_name=actor_of(USAGE_QUEUE))
-    def usage_event(event: object) -> None:
-        take_event(app, HANDLERS, event)
+    def usage_event(*arguments: object) -> None:
+        take_event(app, HANDLERS, arguments)

@@ -48,6 +48,7 @@ def upgrade() -> None:
         sa.Column("attempt", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column("setbacks", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column("bad_answers", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
+        sa.Column("refusals", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column("process_id", sa.String(length=160), nullable=True),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("expires_at", sa.BigInteger(), nullable=False),
@@ -277,7 +278,7 @@ def upgrade() -> None:
             "validation_failures", sa.BigInteger(), server_default=sa.text("0"), nullable=False
         ),
         sa.Column("validate_at", sa.BigInteger(), nullable=True),
-        sa.Column("suspect", sa.Boolean(), server_default=sa.text("(false)"), nullable=False),
+        sa.Column("suspect_at", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("key_id", name=op.f("pk_provider_keys")),
     )
     with op.batch_alter_table("provider_keys", schema=None) as batch_op:
