@@ -15,12 +15,15 @@ from events.accounts import (
 from events.analyses import (
     AnalysisCompleted,
     AnalysisFailed,
+    AnalysisInput,
     AnalysisRequested,
     AnalysisSkipped,
     FallbackUsed,
     MailInput,
     Operation,
     ProviderChoice,
+    ThreadInput,
+    ThreadMessage,
 )
 from events.broker import BrokerAway
 from events.claims import NotClaimed, Refused
@@ -50,6 +53,7 @@ __all__ = [
     "AccountUpdated",
     "AnalysisCompleted",
     "AnalysisFailed",
+    "AnalysisInput",
     "AnalysisRequested",
     "AnalysisSkipped",
     "BrokerAway",
@@ -82,6 +86,8 @@ __all__ = [
     "SigningKey",
     "Source",
     "Sources",
+    "ThreadInput",
+    "ThreadMessage",
     "UsageRecorded",
     "publish",
     "publish_async",

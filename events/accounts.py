@@ -10,12 +10,13 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    Strict,
     StringConstraints,
     field_validator,
     model_validator,
 )
 
-from events.envelope import EventData, Revision
+from events.envelope import EventData, Flag, Revision
 
 ACCOUNTS_QUEUE = "accounts"
 
@@ -86,8 +87,10 @@ class AccountUpdated(EventData):
     revision: Revision
     plan: Slug
     plan_status: PlanStatus = PlanStatus.ACTIVE
-    ai_consent: bool
-    credits: int | None = Field(ge=0, le=2**53 - 1, description="null: unlimited")
+    ai_consent: Flag
+    credits: Annotated[int, Strict()] | None = Field(
+        ge=0, le=2**53 - 1, description="null: unlimited"
+    )
     credit_period: CreditPeriod
     timezone: str = "UTC"
     custom_categories: tuple[CustomCategory, ...] = Field(default=(), max_length=100)

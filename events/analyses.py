@@ -1,4 +1,4 @@
-"""Events about e-mail analyses, and the mail as it travels inside a seal."""
+"""Events about e-mail analyses, and the mail or thread as it travels inside a seal."""
 
 from enum import StrEnum
 from typing import Any, ClassVar, Literal
@@ -25,6 +25,9 @@ class Operation(StrEnum):
     """A kind of AI operation."""
 
     CLASSIFY = "classify"
+    SUMMARIZE = "summarize"
+    REPLY = "reply"
+    THREAD_STATE = "thread_state"
 
 
 class ProviderChoice(StrEnum):
@@ -59,8 +62,46 @@ class MailInput(BaseModel):
         return self.model_dump_json(by_alias=True).encode()
 
 
+MAX_THREAD_MESSAGES = 200
+"""A thread's messages. Those of a longer one that matter for its state are the newest."""
+
+
+class ThreadMessage(BaseModel):
+    """One message of a thread: who wrote to whom, when and what. `text` is plain, without HTML."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", hide_input_in_errors=True, populate_by_name=True
+    )
+
+    sender: str = Field(default="", alias="from")
+    to: str = ""
+    cc: str = ""
+    date: str = ""
+    text: str = ""
+
+
+class ThreadInput(BaseModel):
+    """A thread as its reader has it: the messages, oldest first, and the reader's own address.
+
+    The address tells which messages are the reader's. Subjects do not travel.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    own_address: str = Field(min_length=3, max_length=320)
+    messages: tuple[ThreadMessage, ...] = Field(min_length=1, max_length=MAX_THREAD_MESSAGES)
+
+    def to_json(self) -> bytes:
+        """The bytes that are sealed."""
+        return self.model_dump_json(by_alias=True).encode()
+
+
+AnalysisInput = MailInput | ThreadInput
+"""What is sealed for an analysis: a thread for `thread_state`, a mail for the others."""
+
+
 class AnalysisRequested(EventData):
-    """Analyse a mail. `sealed_input` is made by `events.seal_input`."""
+    """Analyse a mail or a thread. `sealed_input` is made by `events.seal_input`."""
 
     event_type: ClassVar[str] = "byok.analysis.requested.v1"
     queue: ClassVar[str] = ANALYSES_QUEUE
@@ -76,7 +117,11 @@ class AnalysisRequested(EventData):
 
 
 class AnalysisCompleted(EventData):
-    """Out: the signals of a mail. Free text is in it only sealed to the subscriber's key."""
+    """Out: what an analysis found. `result` holds its signals.
+
+    Free text (a summary, a draft) is in it only as `sealed_text`, a JSON object sealed to the
+    subscriber's key with `events.sealing.text_info`; where there is no such key it is left out.
+    """
 
     event_type: ClassVar[str] = "byok.analysis.completed.v1"
     queue: ClassVar[str] = ""

@@ -16,6 +16,7 @@ from pydantic import (
     Field,
     PrivateAttr,
     SerializeAsAny,
+    Strict,
     StringConstraints,
     ValidationError,
 )
@@ -26,7 +27,10 @@ MAX_EVENT_BYTES = 256 * 1024
 Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:@+-]{0,127}$")]
 """An id given by upstream (account, key, request): at most 128 characters, no spaces."""
 
-Revision = Annotated[int, Field(ge=0, le=2**53 - 1)]
+Flag = Annotated[bool, Strict()]
+"""Yes or no; neither "yes" nor 1."""
+
+Revision = Annotated[int, Strict(), Field(ge=0, le=2**53 - 1)]
 """A number that the system of record counts up per account; the higher one wins."""
 
 
@@ -147,18 +151,22 @@ def read_envelope(
     types: Mapping[str, type[EventData]],
     checks: Sequence[Check] = (),
     upcasters: Mapping[str, Upcaster] = MappingProxyType({}),
+    *,
+    known_only: bool = False,
 ) -> Envelope:
     """Read one event whose type is in `types`, and which passes `checks`.
 
     One whose type is in `upcasters` is brought to the newest version first; the envelope keeps
-    the type that was sent, so that the use of old versions is seen.
+    the type that was sent, so that the use of old versions is seen. With `known_only`, fields of
+    the data that the model does not have are passed over instead of refused.
 
     Raises `EventRefused` with reason `too_large`, `not_json`, `not_cloudevent`, `unknown_type`,
     `unknown_version` or `invalid_event`, or what a check raises.
     """
     refuse_oversize(raw)
     try:
-        fields = json.loads(raw)
+        text = raw if isinstance(raw, str) else raw.decode()
+        fields = json.loads(text, object_pairs_hook=_without_repeats)
     except (ValueError, RecursionError):
         raise EventRefused(
             "not_json", "The message is not JSON: send a CloudEvent 1.0 in JSON."
@@ -175,14 +183,24 @@ def read_envelope(
         raise _unknown_type(kind, types)
     for check in checks:
         check(fields)
+    if known_only and isinstance(data, Mapping):
+        data = {name: value for name, value in data.items() if name in model.model_fields}
     try:
         envelope = Envelope.model_validate(fields | {"data": model.model_validate(data)})
     except ValidationError as error:
         raise EventRefused(
             "invalid_event", _sentence(f"the event {model.event_type}", error)
         ) from None
-    envelope._sent = raw if isinstance(raw, str) else raw.decode()
+    envelope._sent = text
     return envelope
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object whose names differ. Of two of the same name, readers disagree which counts."""
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        raise ValueError("a name is there twice")
+    return fields
 
 
 def _unknown_type(kind: object, types: Mapping[str, type[EventData]]) -> EventRefused:

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from events.envelope import EventData, Identifier, Revision
+from events.envelope import EventData, Flag, Identifier, Revision
 
 KEYS_QUEUE = "keys"
 
@@ -36,7 +36,7 @@ class _KeyGiven(EventData):
     sealed_key: str = Field(
         min_length=1, max_length=20_000, pattern=r"^v1\.[A-Za-z0-9._:@+-]+\.[A-Za-z0-9_-]+$"
     )
-    allow_platform_fallback: bool = False
+    allow_platform_fallback: Flag = False
     budget_usd: Decimal | None = Field(default=None, ge=0, max_digits=12, decimal_places=2)
 
 
@@ -60,7 +60,7 @@ class KeyUpdated(EventData):
 
     revision: Revision
     key_id: Identifier
-    allow_platform_fallback: bool
+    allow_platform_fallback: Flag
     budget_usd: Decimal | None = Field(default=None, ge=0, max_digits=12, decimal_places=2)
 
 

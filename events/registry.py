@@ -77,5 +77,8 @@ def read_event(
 
 
 def read_out_event(raw: str | bytes) -> Envelope:
-    """Read one event of the out-event stream. Raises `EventRefused`."""
-    return read_envelope(raw, OUTGOING)
+    """Read one event of the out-event stream. Raises `EventRefused`.
+
+    Fields that this version does not know are passed over: workers may be newer than subscribers.
+    """
+    return read_envelope(raw, OUTGOING, known_only=True)

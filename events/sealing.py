@@ -33,6 +33,11 @@ def input_info(account: str, request_id: str) -> bytes:
     return _info("byok-input", account, request_id)
 
 
+def text_info(account: str, request_id: str) -> bytes:
+    """The binding of a sealed free text: a result, on its way to the subscriber."""
+    return _info("byok-text", account, request_id)
+
+
 def _info(purpose: str, *parts: str) -> bytes:
     # Newlines cannot occur in an identifier, so that no two bindings have the same bytes.
     return "\n".join((purpose, _VERSION, *parts)).encode()
@@ -72,8 +77,12 @@ def parse_named_key(text: str, *, what: str) -> tuple[str, bytes]:
 
 def seal(plaintext: bytes, public_key: SealingPublicKey, info: bytes) -> str:
     """Seal `plaintext` so that only the holder of the private key opens it, and only for `info`."""
-    sealed = _SUITE.encrypt(plaintext, X25519PublicKey.from_public_bytes(public_key.raw), info)
-    return f"{_VERSION}.{public_key.key_id}.{base64.urlsafe_b64encode(sealed).decode().rstrip('=')}"
+    recipient = X25519PublicKey.from_public_bytes(public_key.raw)
+    while True:
+        sealed = base64.urlsafe_b64encode(_SUITE.encrypt(plaintext, recipient, info)).decode()
+        # One in 262,144 begins as a readable key does, and would be refused as one.
+        if not sealed.startswith("sk-"):
+            return f"{_VERSION}.{public_key.key_id}.{sealed.rstrip('=')}"
 
 
 def seal_key(
@@ -88,6 +97,13 @@ def seal_input(
 ) -> str:
     """Seal an analysis input (`MailInput.to_json()`) for `AnalysisRequested.sealed_input`."""
     return seal(payload, public_key, input_info(account, request_id))
+
+
+def seal_text(
+    payload: bytes, public_key: SealingPublicKey, *, account: str, request_id: str
+) -> str:
+    """Seal a result's free text, a JSON object, for `AnalysisCompleted.sealed_text`."""
+    return seal(payload, public_key, text_info(account, request_id))
 
 
 @dataclass(frozen=True, slots=True)

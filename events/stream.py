@@ -8,8 +8,8 @@ from typing import Any
 import redis
 
 from events.broker import redis_client
-from events.envelope import Envelope, EventData, read_envelope
-from events.registry import OUTGOING
+from events.envelope import Envelope, EventData
+from events.registry import read_out_event
 
 STREAM = "byok:events"
 EVENT_FIELD = "event"
@@ -117,4 +117,4 @@ def _wanted(fields: dict[bytes, bytes] | None, wanted: set[str]) -> Envelope | N
         return None
     # A type that this version does not know is none of those wanted, and is passed over unread.
     kind = json.loads(raw).get("type")
-    return read_envelope(raw, OUTGOING) if kind in wanted else None
+    return read_out_event(raw) if kind in wanted else None

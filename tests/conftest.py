@@ -76,12 +76,12 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path / 'byok.sqlite3'}"
     else:
-        with _new_database(request.getfixturevalue("postgresql")) as url:
+        with new_database(request.getfixturevalue("postgresql")) as url:
             yield url
 
 
 @contextmanager
-def _new_database(server: str) -> Iterator[str]:
+def new_database(server: str) -> Iterator[str]:
     """An empty database on a PostgreSQL server, dropped at the end."""
     name = f"t{uuid.uuid4().hex}"
     with psycopg.connect(server, autocommit=True) as admin:
@@ -140,10 +140,10 @@ def services(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Service
         database = f"sqlite:///{tmp_path / 'byok.sqlite3'}"
         if kind == "postgresql-valkey":
             server = request.getfixturevalue("postgresql")
-            database = stack.enter_context(_new_database(server))
+            database = stack.enter_context(new_database(server))
         elif kind != "sqlite-valkey":
             server = _given("BYOK_TEST_DATABASE_URL").replace("+psycopg", "")
-            database = stack.enter_context(_new_database(server))
+            database = stack.enter_context(new_database(server))
         if kind.endswith("valkey"):
             url = request.getfixturevalue("valkey")
             broker, beside = f"{url}?db=0", f"{url}?db=1"

@@ -39,9 +39,7 @@ def set_aside(app: App, queue: str, raw: object, refused: EventRefused) -> None:
 
     Something of a key's shape is taken out of what is kept, and the queue's own file is rewritten.
     """
-    # JSON can carry half a surrogate pair, which has no UTF-8.
-    text = raw.encode("utf-8", "surrogatepass") if isinstance(raw, str) else raw
-    payload = text if isinstance(text, bytes) else b""
+    payload = _bytes_of(raw)
     kept = _without_keys(payload)
     about = _identify(payload)
     now = app.effects.now_ms()
@@ -86,6 +84,15 @@ def answer_claim(app: App, replyto: str | None, refused: str | None = None) -> N
         claims.answer(app.stream, replyto, refused)
     except redis.RedisError as error:
         log.warning("claim_not_answered", error=type(error).__name__)
+
+
+def _bytes_of(raw: object) -> bytes:
+    if isinstance(raw, bytes):
+        return raw
+    # A message's arguments are JSON; one that is not a text is kept as it was written there. JSON
+    # can carry half a surrogate pair, which has no UTF-8.
+    text = raw if isinstance(raw, str) else json.dumps(raw)
+    return text.encode("utf-8", "surrogatepass")
 
 
 def _without_keys(payload: bytes) -> bytes:

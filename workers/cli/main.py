@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from workers.cli import account, analyze, demo, events, failed, keys, roles, setup, usage
+from workers.cli import account, analyze, contract, demo, events, failed, keys, roles, setup, usage
 from workers.cli.console import guard
 
 app = typer.Typer(
@@ -27,6 +27,7 @@ app.add_typer(keys.commands, name="keys", help="An account's provider keys.")
 app.command("analyze")(analyze.analyze)
 app.command("usage")(usage.usage)
 app.command("events")(events.events)
+app.add_typer(contract.commands, name="contract", help="The event contract, for publishers.")
 app.add_typer(failed.commands, name="failed", help="What was set aside or given up.")
 
 

@@ -1,0 +1,146 @@
+"""Publishing: one event, one message, on the queue that takes it."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import count
+
+import pytest
+import redis
+from dramatiq import Message
+
+from events import (
+    AccountUpdated,
+    CreditPeriod,
+    EventRefused,
+    KeyRemoved,
+    KeyTested,
+    Provider,
+    Publisher,
+    UsageRecorded,
+    read_event,
+)
+from events.broker import NAMESPACE, BrokerAway, actor_of, scheme_of
+from events.usage import CreditsExhausted, EventRejected
+
+NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+@dataclass
+class Desk:
+    """A publisher on a queue of its own, with a clock that stands and ids that count."""
+
+    publisher: Publisher
+    queue: redis.Redis
+
+    def messages(self, queue: str) -> list[Message[object]]:
+        """What lies on a queue, oldest first."""
+        ids = self.queue.lrange(f"{NAMESPACE}:{queue}", 0, -1)
+        stored = self.queue.hmget(f"{NAMESPACE}:{queue}.msgs", ids) if ids else []
+        return [Message.decode(raw) for raw in stored]
+
+
+@pytest.fixture
+def desk(valkey: str) -> Iterator[Desk]:
+    ids = (f"id-{number}" for number in count())
+    with redis.Redis.from_url(f"{valkey}?db=0") as queue:
+        queue.flushdb()
+        publisher = Publisher(
+            f"{valkey}?db=0", source="upstream/tests", now=lambda: NOW, new_id=lambda: next(ids)
+        )
+        yield Desk(publisher, queue)
+        publisher.close()
+
+
+def test_an_event_is_one_message_for_the_actor_of_its_queue(desk: Desk) -> None:
+    desk.publisher.publish(KeyTested(key_id="key-1"), account="acme")
+    (message,) = desk.messages("keys")
+    assert (message.queue_name, message.actor_name) == ("keys", actor_of("keys"))
+    (raw,) = message.args
+    assert isinstance(raw, str)
+    read = read_event(raw)
+    assert (read.subject, read.source, read.time) == ("acme", "upstream/tests", NOW)
+    assert read.data == KeyTested(key_id="key-1")
+
+
+def test_each_event_has_an_id_of_its_own_unless_it_is_given(desk: Desk) -> None:
+    data = KeyTested(key_id="key-1")
+    first = desk.publisher.publish(data, account="acme")
+    second = desk.publisher.publish(data, account="acme")
+    third = desk.publisher.publish(data, account="acme", event_id="chosen")
+    assert len({first.id, second.id, third.id}) == 3
+    assert third.id == "chosen"
+
+
+def test_what_is_published_is_what_the_workers_read(desk: Desk) -> None:
+    unlimited = AccountUpdated(
+        revision=1,
+        plan="enterprise",
+        ai_consent=True,
+        credits=None,
+        credit_period=CreditPeriod(start=NOW, end=NOW + timedelta(days=30)),
+    )
+    desk.publisher.publish(unlimited, account="acme")
+    (raw,) = desk.messages("accounts")[0].args
+    assert isinstance(raw, str)
+    assert read_event(raw).data == unlimited
+
+
+@pytest.mark.parametrize(
+    "data",
+    [EventRejected(event_id="e", reason="r"), CreditsExhausted(period_start="0", limit=1)],
+)
+def test_an_out_event_cannot_be_published_on_a_queue(
+    desk: Desk, data: EventRejected | CreditsExhausted
+) -> None:
+    with pytest.raises(EventRefused) as caught:
+        desk.publisher.publish(data, account="acme")
+    assert caught.value.reason == "not_incoming"
+
+
+@pytest.mark.parametrize("account", ["", "two words", "*"])
+def test_an_event_about_no_account_is_refused_before_it_is_on_the_queue(
+    desk: Desk, account: str
+) -> None:
+    data = KeyRemoved(revision=1, provider=Provider.OPENAI, key_id="key-1")
+    with pytest.raises(EventRefused) as caught:
+        desk.publisher.publish(data, account=account)
+    assert caught.value.reason == "invalid_event"
+    assert desk.messages("keys") == []
+
+
+def test_an_event_that_is_too_large_is_refused_before_it_is_on_the_queue(desk: Desk) -> None:
+    data = UsageRecorded(rows=({"text": "x" * 300_000},))
+    with pytest.raises(EventRefused) as caught:
+        desk.publisher.publish(data, account="acme")
+    assert caught.value.reason == "too_large"
+    assert desk.messages("usage") == []
+
+
+def test_a_message_says_no_more_than_its_event(desk: Desk) -> None:
+    desk.publisher.publish(KeyTested(key_id="key-1"), account="acme")
+    (message,) = desk.messages("keys")
+    assert message.kwargs == {}
+    assert set(message.options) <= {"redis_message_id"}
+    assert json.loads(str(message.args[0]))["type"] == "byok.key.tested.v1"
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://h:1/0", "rediss://h:1/0", "unix:///run/x.sock", "amqp://h", "amqps://h"]
+)
+def test_the_queue_is_named_by_the_scheme_of_its_url(url: str) -> None:
+    assert url.startswith(f"{scheme_of(url)}://")
+
+
+@pytest.mark.parametrize("url", ["http://h", "localhost:6379", "", "kafka://h"])
+def test_another_scheme_is_told_in_one_sentence(url: str) -> None:
+    with pytest.raises(ValueError, match="BYOK_BROKER_URL has the scheme"):
+        scheme_of(url)
+
+
+def test_a_queue_that_is_away_is_told_as_such() -> None:
+    away = Publisher("redis://127.0.0.1:9/0", source="upstream/tests")
+    with pytest.raises(BrokerAway, match="BYOK_BROKER_URL"):
+        away.publish(KeyTested(key_id="key-1"), account="acme")
+    away.close()
