@@ -5,15 +5,13 @@ They are on the same loopback port as the APIs and need no key. Bad input gives 
 """
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field
 
 from deploy.local.sandbox.faults import Rule
-
-if TYPE_CHECKING:
-    from deploy.local.sandbox.server import Sandbox
+from deploy.local.sandbox.state import Sandbox
 
 
 class Settings(BaseModel):
@@ -43,7 +41,7 @@ class Wait(BaseModel):
     timeout: float = Field(default=10.0, ge=0)
 
 
-def add_control(app: web.Application, sandbox: "Sandbox") -> None:
+def add_control(app: web.Application, sandbox: Sandbox) -> None:
     """Add the control endpoints for `sandbox` to `app`."""
     control = _Control(sandbox)
     for method, name, handler in (
@@ -61,7 +59,7 @@ def add_control(app: web.Application, sandbox: "Sandbox") -> None:
 
 
 class _Control:
-    def __init__(self, sandbox: "Sandbox") -> None:
+    def __init__(self, sandbox: Sandbox) -> None:
         self._sandbox = sandbox
 
     async def add_fault(self, request: web.Request) -> object:

@@ -7,7 +7,8 @@ from types import TracebackType
 from typing import Self
 
 from deploy.local.sandbox.control_client import SandboxControl
-from deploy.local.sandbox.server import Sandbox, serving
+from deploy.local.sandbox.server import serving
+from deploy.local.sandbox.state import Sandbox
 
 START_SECONDS = 10.0
 

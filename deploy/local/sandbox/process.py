@@ -11,7 +11,8 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from deploy.local.sandbox.server import HOST, Sandbox, serving
+from deploy.local.sandbox.server import HOST, serving
+from deploy.local.sandbox.state import Sandbox
 
 BANNER = (
     "provider sandbox at {}: this is not a model. It computes its answers by plain rules, "

@@ -13,17 +13,14 @@ from aiohttp import web
 
 from deploy.local.sandbox import answers
 from deploy.local.sandbox.anthropic_api import Anthropic
-from deploy.local.sandbox.bill import Bill
 from deploy.local.sandbox.control import add_control
 from deploy.local.sandbox.exchange import Call, Draft, Endpoint, Refused, Reply
-from deploy.local.sandbox.faults import BILLED, ERRORS, Faults, Verdict, key_digest
-from deploy.local.sandbox.limits import RateLimits, Standing
+from deploy.local.sandbox.faults import BILLED, ERRORS, Verdict, key_digest
+from deploy.local.sandbox.limits import Standing
 from deploy.local.sandbox.openai_api import OpenAi
-from deploy.local.sandbox.prompt_cache import PromptCache
-from deploy.local.sandbox.record import Record
 from deploy.local.sandbox.schema_answer import SchemaRefused
+from deploy.local.sandbox.state import Sandbox
 from deploy.local.sandbox.tokens import count_tokens, cut
-from deploy.local.sandbox.traffic import Traffic
 
 HOST = "127.0.0.1"
 MAX_BODY_BYTES = 32 * 1024 * 1024
@@ -40,26 +37,6 @@ _CUT_JSON = b'{"id":"cut-short","object":"chat.completion","type":"message","con
 
 _Api = OpenAi | Anthropic
 _Work = Callable[[Call], Reply]
-
-
-class Sandbox:
-    """All that one sandbox remembers. `latency` is the seconds that a completion takes."""
-
-    def __init__(self, *, latency: float = 0.0) -> None:
-        self._first_latency = latency
-        self.latency = latency
-        self.bill = Bill()
-        self.cache = PromptCache()
-        self.faults = Faults()
-        self.limits = RateLimits()
-        self.record = Record()
-        self.traffic = Traffic()
-
-    def reset(self) -> None:
-        """Forget everything and go back to the latency of the start."""
-        self.latency = self._first_latency
-        for part in (self.bill, self.cache, self.faults, self.limits, self.record, self.traffic):
-            part.clear()
 
 
 @asynccontextmanager
