@@ -22,6 +22,7 @@ from events.analyses import (
     MailInput,
     Operation,
     ProviderChoice,
+    ProviderHealthChanged,
     ThreadInput,
     ThreadMessage,
 )
@@ -79,6 +80,7 @@ __all__ = [
     "PlanStatus",
     "Provider",
     "ProviderChoice",
+    "ProviderHealthChanged",
     "Publisher",
     "Refused",
     "SealingKeys",

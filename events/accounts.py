@@ -2,6 +2,7 @@
 
 from decimal import Decimal
 from enum import StrEnum
+from functools import lru_cache
 from typing import Annotated, ClassVar, Literal
 from zoneinfo import available_timezones
 
@@ -19,6 +20,12 @@ from pydantic import (
 from events.envelope import EventData, Flag, Revision
 
 ACCOUNTS_QUEUE = "accounts"
+
+
+@lru_cache
+def _timezones() -> frozenset[str]:
+    # Looking through the machine's database takes 29 ms of CPU.
+    return frozenset(available_timezones())
 
 
 class PlanStatus(StrEnum):
@@ -100,7 +107,7 @@ class AccountUpdated(EventData):
     @field_validator("timezone")
     @classmethod
     def _known_timezone(cls, name: str) -> str:
-        if name not in available_timezones():
+        if name not in _timezones():
             raise ValueError("not a time zone of the IANA database")
         return name
 

@@ -155,6 +155,18 @@ class AnalysisSkipped(EventData):
     retryable: bool
 
 
+class ProviderHealthChanged(EventData):
+    """Out: calls of a provider are held back, or go on. Its `subject` is `byok`, for all."""
+
+    event_type: ClassVar[str] = "byok.provider.health_changed.v1"
+    queue: ClassVar[str] = ""
+
+    provider: Provider
+    healthy: bool
+    since: AwareDatetime
+    reason: str
+
+
 class FallbackUsed(EventData):
     """Out: an operation ran on the platform's key though the account has its own."""
 

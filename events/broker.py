@@ -1,5 +1,6 @@
 """The message queue, from a publisher's side: Redis or RabbitMQ, by the scheme of its URL."""
 
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -33,17 +34,18 @@ def actor_of(queue: str) -> str:
     return f"{queue}_event"
 
 
-def redis_client(url: str, *, max_connections: int) -> redis.Redis:
+def redis_client(url: str, *, max_connections: int, timeout: float = 10.0) -> redis.Redis:
     """A client for `redis://`, `rediss://` or `unix://`.
 
     A command is never repeated by the client: a repeated push would put one message on a queue
-    twice. `max_connections` must be above the number of threads that use the client.
+    twice. `max_connections` must be above the number of threads that use the client. `timeout` is
+    in seconds, for each command.
     """
     pool = redis.ConnectionPool.from_url(
         url,
         max_connections=max_connections,
-        socket_timeout=10,
-        socket_connect_timeout=5,
+        socket_timeout=timeout,
+        socket_connect_timeout=min(timeout, 5.0),
         health_check_interval=15,
         retry=Retry(NoBackoff(), 0),
     )
@@ -97,6 +99,14 @@ class PublishingBroker:
         except _AWAY:
             raise BrokerAway from None
 
+    def messages(self, queue: str) -> Iterator[bytes] | None:
+        """All messages of a queue as they lie there: those that wait, are taken, or are dead.
+
+        `None` where the broker does not let anybody look (RabbitMQ: a look would take them).
+        Raises `BrokerAway`, also while they are read.
+        """
+        return None if self._redis is None else self._scanned(self._redis, queue)
+
     def rewrite_file(self) -> None:
         """Start a rewrite of a Redis queue's append-only file. Raises `BrokerAway`."""
         if self._redis is None:
@@ -126,6 +136,14 @@ class PublishingBroker:
         self._broker.close()
         if self._redis is not None:
             self._redis.close()
+
+    def _scanned(self, client: redis.Redis, queue: str) -> Iterator[bytes]:
+        try:
+            for part in ("", ".DQ", ".XQ"):
+                for _, message in client.hscan_iter(f"{NAMESPACE}:{queue}{part}.msgs", count=100):
+                    yield message
+        except _AWAY:
+            raise BrokerAway from None
 
     def _amqp(self) -> RabbitmqBroker:
         broker = self._broker

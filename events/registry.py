@@ -11,6 +11,7 @@ from events.analyses import (
     AnalysisRequested,
     AnalysisSkipped,
     FallbackUsed,
+    ProviderHealthChanged,
 )
 from events.envelope import Check, Envelope, EventData, Upcaster, read_envelope
 from events.keys import KeyAdded, KeyRemoved, KeyReplaced, KeyStatusChanged, KeyTested, KeyUpdated
@@ -43,6 +44,7 @@ OUTGOING = _by_type(
     AnalysisSkipped,
     EventRejected,
     FallbackUsed,
+    ProviderHealthChanged,
     CreditsExhausted,
 )
 """Event types that the workers emit on the stream, by their `type`."""

@@ -8,6 +8,7 @@ Measured: 0.1 ms to seal, 0.06 ms to open.
 
 import base64
 import binascii
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -106,6 +107,14 @@ def seal_text(
     return seal(payload, public_key, text_info(account, request_id))
 
 
+_NAMED = re.compile(rb"""(?<![^"'\\\s])v1\.([^."'\\\s]{1,160})\.[A-Za-z0-9_-]{40,}""")
+
+
+def sealing_keys_named(message: bytes) -> set[str]:
+    """The ids of the sealing keys that the values in a message, in JSON, are sealed for."""
+    return {found.decode("utf-8", "replace") for found in _NAMED.findall(message)}
+
+
 @dataclass(frozen=True, slots=True)
 class SealingKeys:
     """The workers' private sealing keys by id; the first is the current one."""
@@ -115,12 +124,14 @@ class SealingKeys:
     @classmethod
     def parse(cls, text: str) -> "SealingKeys":
         """Read `id:base64,…`. Raises `ValueError` naming the entry that is wrong, not its value."""
-        named = (
+        named = [
             parse_named_key(part, what="sealing key") for part in text.split(",") if part.strip()
-        )
+        ]
         keys = {key_id: X25519PrivateKey.from_private_bytes(raw) for key_id, raw in named}
         if not keys:
             raise ValueError("There is no sealing key: make one with `byok keygen`.")
+        if len(keys) < len(named):
+            raise ValueError("There are two sealing keys of one id: give each an id of its own.")
         return cls(keys)
 
     @property

@@ -55,7 +55,7 @@ class NewRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """A request as it stands, without its input. Times are Unix ms."""
+    """A request as it stands, without its input and its text. Times are Unix ms."""
 
     account_id: str
     request_id: str
@@ -85,6 +85,15 @@ class Request:
     prompt_version: str | None
     result: Mapping[str, Any] | None
     usage: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reusable:
+    """A result that another request may be given; `text` is its free text under the vault."""
+
+    request_id: str
+    result: Mapping[str, Any]
+    text: bytes | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,6 +168,40 @@ def sealed_input(connection: Connection, account_id: str, request_id: str) -> by
         )
     ).scalar_one_or_none()
     return found
+
+
+def result_texts(
+    connection: Connection, account_id: str, request_ids: Sequence[str]
+) -> dict[str, bytes]:
+    """The free texts of results, under the vault, by request; only of those that have one."""
+    rows = connection.execute(
+        select(analyses.c.request_id, analyses.c.result_text).where(
+            analyses.c.account_id == account_id,
+            analyses.c.request_id.in_(request_ids),
+            analyses.c.result_text.is_not(None),
+        )
+    )
+    return {row.request_id: row.result_text for row in rows}
+
+
+def find_reusable(
+    connection: Connection, account_id: str, digest: bytes, finished_from: int
+) -> Reusable | None:
+    """The account's newest result for `digest` that was finished at `finished_from` or later."""
+    row = connection.execute(
+        select(analyses.c.request_id, analyses.c.result, analyses.c.result_text)
+        .where(
+            analyses.c.reuse_digest == digest,
+            analyses.c.account_id == account_id,
+            analyses.c.state == COMPLETED,
+            analyses.c.finished_at >= finished_from,
+            # An erased one has none.
+            analyses.c.result.is_not(None),
+        )
+        .order_by(analyses.c.finished_at.desc())
+        .limit(1)
+    ).one_or_none()
+    return row and Reusable(request_id=row.request_id, result=row.result, text=row.result_text)
 
 
 def park(
@@ -287,8 +330,13 @@ def finish(
     result: Mapping[str, Any] | None = None,
     usage: Mapping[str, Any] | None = None,
     prompt_version: str | None = None,
+    result_text: bytes | None = None,
+    reuse_digest: bytes | None = None,
 ) -> None:
-    """End a request in a terminal state; its input is erased."""
+    """End a request in a terminal state; its input is erased.
+
+    `result_text` is the result's free text, under the vault.
+    """
     _update(
         connection,
         request,
@@ -304,6 +352,8 @@ def finish(
         result=result,
         usage=usage,
         prompt_version=prompt_version or request.prompt_version,
+        result_text=result_text,
+        reuse_digest=reuse_digest,
     )
 
 
@@ -330,6 +380,21 @@ def take_due(connection: Connection, now: int, limit: int) -> list[tuple[str, st
             .values(due_at=now + RESEND_SECONDS * 1000)
         )
     return taken
+
+
+def next_held(connection: Connection, account_id: str, reasons: Sequence[str]) -> str | None:
+    """The account's request that has waited longest for one of `reasons`."""
+    found: str | None = connection.execute(
+        select(analyses.c.request_id)
+        .where(
+            analyses.c.account_id == account_id,
+            analyses.c.state == WAITING,
+            analyses.c.reason.in_(reasons),
+        )
+        .order_by(analyses.c.created_at, analyses.c.request_id)
+        .limit(1)
+    ).scalar_one_or_none()
+    return found
 
 
 def wake(connection: Connection, account_id: str, reasons: Sequence[str], now: int) -> int:
@@ -453,7 +518,10 @@ def _update(connection: Connection, request: Request, **values: Any) -> None:
     )
 
 
-_REQUESTS = select(*(column for column in analyses.c if column.name != "input"))
+_UNREAD = ("input", "result_text", "reuse_digest")
+"""What is large, or asked for by itself."""
+
+_REQUESTS = select(*(column for column in analyses.c if column.name not in _UNREAD))
 
 
 def _request(row: Row[Any]) -> Request:

@@ -1,5 +1,6 @@
 """Connections: SQLite or PostgreSQL behind the same two doors, `read` and `write`."""
 
+import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -9,6 +10,8 @@ from sqlalchemy import Connection, create_engine, event
 from sqlalchemy.engine import Engine, make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from store.masterkeys import MasterKeyUnavailable
 
 SQLITE_BUSY_SECONDS = 30
 
@@ -48,18 +51,32 @@ class Database:
         with self._writing, self._writes.begin() as connection:
             yield connection
 
+    def scrub(self) -> None:
+        """Let nothing linger that was destroyed: on SQLite, empty the write-ahead log.
+
+        Until it is overwritten it holds what the pages held before. Where readers keep it from
+        being emptied now, the next one that is scrubbed or closed does it.
+        """
+        if self.is_sqlite:
+            plain = self.engine.raw_connection()
+            try:
+                plain.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            finally:
+                plain.close()
+
     def close(self) -> None:
         """Close the pooled connections."""
         self.engine.dispose()
 
 
 def is_unavailable(error: BaseException) -> bool:
-    """Whether the database cannot be reached or is busy, so that waiting helps."""
-    if isinstance(error, PoolTimeout | InterfaceError):
+    """Whether the database, or what holds its master keys, is away or busy: waiting helps."""
+    if isinstance(error, PoolTimeout | InterfaceError | MasterKeyUnavailable):
         return True
     if isinstance(error, OperationalError):
-        # A missing table is an OperationalError on SQLite, and no waiting brings it.
-        return "no such table" not in str(error.orig)
+        # On SQLite a statement that cannot work is one too (no such table, no such column).
+        code = getattr(error.orig, "sqlite_errorcode", sqlite3.SQLITE_BUSY)
+        return code & 0xFF != sqlite3.SQLITE_ERROR
     if not isinstance(error, DBAPIError):
         return False
     # A PostgreSQL that is read-only has been demoted: its successor takes over.

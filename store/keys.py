@@ -256,6 +256,14 @@ def set_status(
     return _note(connection, change, cause)
 
 
+def note_use(connection: Connection, key: KeyRecord, reason: str, cause: Cause) -> StatusChange:
+    """Note that a key is used no more, or again, while its status and its own reason stay."""
+    change = _change(
+        key, key.account_id, key.key_id, key.provider, key.revision, key.status, reason
+    )
+    return _note(connection, change, cause)
+
+
 def ask_validation(connection: Connection, key_id: str, at: int) -> bool:
     """Have a key validated at `at` (Unix ms); false where there is nothing to validate."""
     return bool(
@@ -267,11 +275,13 @@ def ask_validation(connection: Connection, key_id: str, at: int) -> bool:
     )
 
 
-def doubt(connection: Connection, key_id: str, revision: int, now: int) -> bool:
+def doubt(connection: Connection, key_id: str, revision: int, validation_no: int, now: int) -> bool:
     """Mark a key that an analysis saw refused, and have it validated now; false if it is already.
 
     It is not used until the verdict. `revision` is that of the key that was used: a secret that
-    took its id's place since is not doubted.
+    took its id's place since is not doubted. `validation_no` is the key's when the attempt was
+    claimed: one that was begun since tells of what was in flight then, so that a hundred refusals
+    are one validation.
     """
     return bool(
         connection.execute(
@@ -281,6 +291,7 @@ def doubt(connection: Connection, key_id: str, revision: int, now: int) -> bool:
                 provider_keys.c.revision == revision,
                 provider_keys.c.ciphertext.is_not(None),
                 provider_keys.c.suspect_at.is_(None),
+                provider_keys.c.validation_no == validation_no,
             )
             .values(suspect_at=now, validate_at=now)
         ).rowcount
@@ -305,34 +316,6 @@ def begin_validation(connection: Connection, key_id: str, now: int) -> KeyRecord
         )
     )
     return find(connection, key_id) if taken.rowcount else None
-
-
-def any_validation_due(connection: Connection, now: int) -> bool:
-    """Whether `take_due_validations` would find anything; a plain read."""
-    found = connection.execute(
-        select(provider_keys.c.key_id).where(provider_keys.c.validate_at <= now).limit(1)
-    )
-    return found.first() is not None
-
-
-def take_due_validations(connection: Connection, now: int, limit: int) -> list[str]:
-    """Keys whose validation is due, put off so that they come again if nothing is heard."""
-    ids = list(
-        connection.execute(
-            select(provider_keys.c.key_id)
-            .where(provider_keys.c.validate_at <= now)
-            .order_by(provider_keys.c.validate_at)
-            .limit(limit)
-            .with_for_update(skip_locked=True)
-        ).scalars()
-    )
-    if ids:
-        connection.execute(
-            update(provider_keys)
-            .where(provider_keys.c.key_id.in_(ids))
-            .values(validate_at=now + RESEND_SECONDS * 1000)
-        )
-    return ids
 
 
 def refresh_ok(connection: Connection, key_id: str, now: int) -> None:
@@ -392,7 +375,8 @@ def stored_key(connection: Connection, key_id: str) -> StoredKey | None:
             provider_keys.c.master_key_id, provider_keys.c.wrapped_key, provider_keys.c.ciphertext
         ).where(provider_keys.c.key_id == key_id, provider_keys.c.removed_at.is_(None))
     ).one_or_none()
-    if row is None or row.ciphertext is None:
+    # Whatever of it is gone, nothing opens without it.
+    if row is None or None in (row.master_key_id, row.wrapped_key, row.ciphertext):
         return None
     return StoredKey(row.master_key_id, row.wrapped_key, row.ciphertext)
 

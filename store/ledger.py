@@ -94,7 +94,12 @@ def record(connection: Connection, rows: Sequence[LedgerRow]) -> Recorded:
 
     All in the caller's one transaction. A repeat changes nothing.
     """
-    unique = {row.id: row for row in rows}
+    if not rows:
+        return Recorded(new=[], repeated=[], conflicting=[])
+    unique: dict[str, LedgerRow] = {}
+    for row in rows:
+        unique.setdefault(row.id, row)
+    differing = {row.id for row in rows if row != unique[row.id]}
     digests = {row.id: content_digest(row.to_json().encode()) for row in unique.values()}
     inserted = set(
         connection.execute(
@@ -105,13 +110,14 @@ def record(connection: Connection, rows: Sequence[LedgerRow]) -> Recorded:
         ).scalars()
     )
     repeated = [row_id for row_id in unique if row_id not in inserted]
-    conflicting = [
+    differing |= {
         row.id
         for row in connection.execute(
             select(ledger.c.id, ledger.c.digest).where(ledger.c.id.in_(repeated))
         )
         if row.digest != digests[row.id]
-    ]
+    }
+    conflicting = [row_id for row_id in unique if row_id in differing]
     new = [unique[row_id] for row_id in unique if row_id in inserted]
     _fold(connection, new)
     _count_requests(connection, new)

@@ -180,9 +180,18 @@ analyses = Table(
     Column("prompt_version", _CODE),
     Column("result", JSON(none_as_null=True)),
     Column("usage", JSON(none_as_null=True)),
+    # Free text of the result, under the vault.
+    Column("result_text", LargeBinary),
+    # What a result that a model gave may be reused for: keyed by the account, so it tells nothing.
+    Column("reuse_digest", LargeBinary),
 )
 Index("ix_analyses_due_at", analyses.c.due_at, postgresql_where=analyses.c.due_at.is_not(None))
 Index("ix_analyses_state_process_id", analyses.c.state, analyses.c.process_id)
+Index(
+    "ix_analyses_reuse_digest",
+    analyses.c.reuse_digest,
+    postgresql_where=analyses.c.reuse_digest.is_not(None),
+)
 Index("ix_analyses_key_waits", analyses.c.account_id, analyses.c.state, analyses.c.reason)
 
 attempts = Table(

@@ -56,6 +56,11 @@ def find(connection: Connection, item_id: str) -> SetAside | None:
     return None if row is None else SetAside(**row._mapping)
 
 
+def ids(connection: Connection) -> list[str]:
+    """The ids of all that is set aside."""
+    return list(connection.execute(select(set_aside.c.id)).scalars())
+
+
 def payload(connection: Connection, vault: Vault, item_id: str) -> bytes:
     """The message as it came. Raises `DoesNotOpen` where it was altered."""
     stored = connection.execute(

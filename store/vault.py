@@ -14,11 +14,10 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from sqlalchemy import Connection, select
 
-from store.masterkeys import NONCE_BYTES, DoesNotOpen, MasterKeys
+from store.masterkeys import DATA_KEY_BYTES, NONCE_BYTES, DoesNotOpen, MasterKeys
 from store.schema import data_keys, provider_keys
 from store.statements import insert_ignore
 
-DATA_KEY_BYTES = 32
 SYSTEM_SCOPE = "*"
 """The scope of what belongs to no known account. An account id cannot be this."""
 
@@ -35,6 +34,11 @@ class StoredKey:
 def key_aad(account: str, provider: str, key_id: str) -> bytes:
     """What a provider key's ciphertext and data key are bound to."""
     return "\n".join(("byok-key-at-rest", account, provider, key_id)).encode()
+
+
+def scope_aad(scope: str) -> bytes:
+    """What the data key of an account, or of `SYSTEM_SCOPE`, is bound to."""
+    return "\n".join(("byok-data-key", scope)).encode()
 
 
 class Vault:
@@ -59,6 +63,15 @@ class Vault:
         aad = key_aad(account, provider, key_id)
         data_key = self._master_keys.unwrap(stored.master_key_id, stored.wrapped_key, aad)
         return _decrypt(data_key, stored.ciphertext, aad).decode()
+
+    def rewrap(self, master_key_id: str, wrapped: bytes, aad: bytes) -> tuple[str, bytes]:
+        """Wrap a data key anew under the current master key; that one's id, and the new bytes.
+
+        Raises `DoesNotOpen`, `MasterKeyMissing` or `MasterKeyUnavailable`.
+        """
+        data_key = self._master_keys.unwrap(master_key_id, wrapped, aad)
+        fresh = self._master_keys.wrap(data_key, aad, self._random(NONCE_BYTES))
+        return self._master_keys.current_id, fresh
 
     def fingerprint(self, connection: Connection, api_key: str, now: int) -> bytes:
         """A keyed digest of a provider key: the same key gives the same 32 bytes in this store.
@@ -96,7 +109,7 @@ class Vault:
         found = self._find(connection, scope)
         if found is None:
             data_key = self._random(DATA_KEY_BYTES)
-            wrapped = self._master_keys.wrap(data_key, _scope_aad(scope), self._random(NONCE_BYTES))
+            wrapped = self._master_keys.wrap(data_key, scope_aad(scope), self._random(NONCE_BYTES))
             insert_ignore(
                 connection,
                 data_keys,
@@ -120,7 +133,7 @@ class Vault:
             )
         ).one_or_none()
         return row and self._master_keys.unwrap(
-            row.master_key_id, row.wrapped_key, _scope_aad(scope)
+            row.master_key_id, row.wrapped_key, scope_aad(scope)
         )
 
     def _encrypt(self, data_key: bytes, content: bytes, aad: bytes) -> bytes:
@@ -142,10 +155,6 @@ def master_keys_in_use(connection: Connection) -> set[str]:
 def content_digest(content: bytes) -> bytes:
     """An unkeyed SHA-256, for content that is no secret."""
     return hashlib.sha256(content).digest()
-
-
-def _scope_aad(scope: str) -> bytes:
-    return "\n".join(("byok-data-key", scope)).encode()
 
 
 def _text_aad(account: str, purpose: str) -> bytes:

@@ -1,5 +1,6 @@
 """Key events that came ahead of their account: they wait here, sealed as they are."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, delete, func, select, update
@@ -93,6 +94,17 @@ def count(connection: Connection) -> int:
     return connection.execute(select(func.count()).select_from(waiting_events)).scalar_one()
 
 
-def remove(connection: Connection, event_id: str) -> None:
-    """An event was taken, or given up."""
-    connection.execute(delete(waiting_events).where(waiting_events.c.event_id == event_id))
+def envelopes(connection: Connection) -> Iterator[str]:
+    """All events that wait, as they were sent."""
+    yield from connection.execute(select(waiting_events.c.envelope)).scalars()
+
+
+def remove(connection: Connection, event_id: str, envelope: str | None = None) -> None:
+    """An event was taken, or given up.
+
+    With `envelope` only where it was sent as that: anybody can write an id on a message.
+    """
+    statement = delete(waiting_events).where(waiting_events.c.event_id == event_id)
+    if envelope is not None:
+        statement = statement.where(waiting_events.c.envelope == envelope)
+    connection.execute(statement)

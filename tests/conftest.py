@@ -23,6 +23,7 @@ from events import QUEUES
 from store import migrate
 from store.engine import Database
 from tests.road import Road, make_settings
+from workers import worker
 from workers.keys.validation import VALIDATIONS_QUEUE
 
 MAILS = Path(__file__).parent / "data" / "mail"
@@ -170,8 +171,15 @@ def _purge(amqp: str) -> None:
 
 
 @pytest.fixture
-def road(services: Services, sandbox: SandboxServer, tmp_path: Path) -> Iterator[Road]:
+def road(
+    services: Services,
+    sandbox: SandboxServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Road]:
     """The whole system in this process: worker and scheduler threads on real services."""
+    # Idle threads look more often whether they are to stop, so that a test ends sooner.
+    monkeypatch.setattr(worker, "WORKER_POLL_MS", 50)
     settings = make_settings(
         tmp_path,
         broker=services.broker,

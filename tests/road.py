@@ -15,6 +15,7 @@ import redis
 from deploy.local.sandbox import SandboxServer
 from events import (
     AccountUpdated,
+    AnalysisInput,
     AnalysisRequested,
     CreditPeriod,
     EventData,
@@ -218,20 +219,26 @@ class Road:
         self,
         account: str = "acme",
         *,
-        mail: MailInput = MAIL,
+        mail: AnalysisInput | None = None,
+        operation: Operation = Operation.CLASSIFY,
         provider: ProviderChoice = ProviderChoice.AUTO,
         request_id: str | None = None,
         **more: Any,
     ) -> str:
-        """Publish an analysis request; its id."""
+        """Publish an analysis request; its id.
+
+        Without a `mail` it is about `MAIL` with the id in it: an identical mail would be answered
+        by reuse.
+        """
         request_id = request_id or f"req-{self.app.effects.new_id()}"
+        given = mail or MAIL.model_copy(update={"text": f"{MAIL.text}\n\n{request_id}"})
         self.publish(
             AnalysisRequested(
                 request_id=request_id,
-                operation=Operation.CLASSIFY,
+                operation=operation,
                 provider=provider,
                 sealed_input=seal_input(
-                    mail.to_json(),
+                    given.to_json(),
                     self.settings.sealing_public,
                     account=account,
                     request_id=request_id,

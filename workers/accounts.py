@@ -1,6 +1,7 @@
 """What account events do."""
 
 from dramatiq import Broker, actor
+from sqlalchemy import Connection
 
 from events import AccountDeleted, AccountUpdated, Envelope
 from events.accounts import ACCOUNTS_QUEUE
@@ -9,7 +10,7 @@ from store import accounts, analyses, erasure, gate, keys, waiting
 from workers.analyses import ending
 from workers.app import App
 from workers.boundary import Handlers, take_event
-from workers.keychanges import announce, cause_of
+from workers.keychanges import announce, announce_use, cause_of
 
 
 def register(broker: Broker, app: App) -> None:
@@ -25,9 +26,34 @@ def updated(app: App, envelope: Envelope, data: AccountUpdated) -> None:
     now = app.effects.now_ms()
     with app.database.write() as connection:
         gate.alone(connection, envelope.subject)
+        before = accounts.find(connection, envelope.subject)
         if accounts.apply_update(connection, envelope.subject, envelope.id, data, now):
             waiting.wake(connection, envelope.subject, now)
             analyses.wake(connection, envelope.subject, [analyses.AWAITING_ACCOUNT], now)
+            _tell_of_plan(app, connection, envelope, data, before)
+
+
+def _tell_of_plan(
+    app: App,
+    connection: Connection,
+    envelope: Envelope,
+    data: AccountUpdated,
+    before: accounts.Account | None,
+) -> None:
+    """Where the plan lost BYOK or gained it: say of each key that it is used no more, or again.
+
+    A key of an account that was not known was used by nobody, and was told as any other: only that
+    it is not to be used is news of it.
+    """
+    included = before is None or app.includes_byok(before.plan, before.plan_status)
+    includes = app.includes_byok(data.plan, data.plan_status.value)
+    if included == includes:
+        return
+    for _, key in sorted(keys.active(connection, envelope.subject).items()):
+        cause = cause_of(app, "plan_gained" if includes else "plan_lost", envelope)
+        announce_use(app, connection, key, included=includes, cause=cause)
+    # A request that waits for a key's verdict is paid by somebody else now.
+    analyses.wake(connection, envelope.subject, analyses.KEY_WAITS, app.effects.now_ms())
 
 
 def deleted(app: App, envelope: Envelope, data: AccountDeleted) -> None:
@@ -48,7 +74,10 @@ def deleted(app: App, envelope: Envelope, data: AccountDeleted) -> None:
             for request in analyses.open_requests(connection, account):
                 # An answer that still comes is billed and not stored.
                 ending.skip(app, connection, request, "account_deleted")
-            erasure.erase_account(connection, account)
+            erasure.erase_account(connection, account, data.revision)
+        # Key events that wait are of this life, and void now, or of the next one, and wait on.
+        waiting.wake(connection, account, now)
+    app.database.scrub()
 
 
 HANDLERS = Handlers(ACCOUNTS_QUEUE, {AccountUpdated: updated, AccountDeleted: deleted})

@@ -15,18 +15,25 @@ from events.usage import UsageRecorded
 from metrics.instruments import Instruments, open_instruments
 from store import outbox
 from store.engine import Database
-from store.masterkeys import LocalKeyRing
+from store.masterkeys import KeyRing
 from store.vault import Vault
 from workers.calls import Calls, LoopThread
 from workers.effects import Effects, SystemEffects, moment
 from workers.lease import Lease
+from workers.masterkeys import open_master_keys
+from workers.pacing import Gate as PacingGate
+from workers.pacing import Shares
 from workers.providers.port import ProviderClient
 from workers.settings import Settings
 
 SOURCE = "byok/workers"
 """The `source` of events that the workers emit."""
 
+CLI = "cli"
+"""The role of a command."""
+
 CONNECTIONS = 64
+PACING_TIMEOUT_SECONDS = 0.5
 
 
 @dataclass
@@ -44,16 +51,22 @@ class App:
         return Database(self.settings.effective_database_url)
 
     @cached_property
+    def master_keys(self) -> KeyRing:
+        """The configured master keys."""
+        return open_master_keys(self.settings, self.effects)
+
+    @cached_property
     def vault(self) -> Vault:
         """Envelope encryption under the configured master keys."""
-        return Vault(LocalKeyRing(self.settings.master_key_ring), self.effects.random_bytes)
+        return Vault(self.master_keys, self.effects.random_bytes)
 
     @cached_property
     def publisher(self) -> Publisher:
         """Publishes on the message queue."""
         return Publisher(
             self.settings.effective_broker_url,
-            source=self.settings.source,
+            # A command is a person's, and the audit trail names them.
+            source=self.settings.operator_source if self.role == CLI else self.settings.source,
             signing_key=self.settings.signer,
             redis_url=self.settings.effective_redis_url,
             now=partial(moment, self.effects),
@@ -109,6 +122,21 @@ class App:
         }
         providers.quiet_sdk_logging()
         return clients
+
+    @cached_property
+    def pacing(self) -> PacingGate:
+        """Permits to call providers. It must not hold a transaction up: it gives up soon."""
+        client = redis_client(
+            self.settings.effective_redis_url,
+            max_connections=2 * self.settings.analysis_threads,
+            timeout=PACING_TIMEOUT_SECONDS,
+        )
+        return PacingGate(client, self.effects.monotonic)
+
+    @cached_property
+    def shares(self) -> Shares:
+        """What each account has under way in this process."""
+        return Shares(self.settings.analysis_threads)
 
     @cached_property
     def lease(self) -> Lease:

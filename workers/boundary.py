@@ -13,6 +13,7 @@ import structlog
 
 from events import Envelope, EventData, EventRefused, read_event
 from store.engine import is_unavailable
+from store.masterkeys import DoesNotOpen, MasterKeyMissing, MasterKeyUnavailable
 from workers.app import App
 from workers.effects import moment
 from workers.lease import LeaseLost
@@ -47,7 +48,7 @@ def take_event(app: App, handlers: Handlers, arguments: Sequence[object]) -> Non
     Returns when one of the two is in the store; where setting aside fails, it is tried again for
     as long as the worker runs, since the message is nowhere else.
     """
-    raw = arguments[0] if len(arguments) == 1 else None
+    raw = arguments[0] if len(arguments) == 1 else list(arguments)
     try:
         envelope = _act_on(app, handlers, raw)
     except EventRefused as error:
@@ -131,8 +132,8 @@ def patiently(app: App, act: Callable[[], None]) -> None:
             pass
         except Exception as error:  # noqa: BLE001 -- nothing else may happen to a message
             if not is_unavailable(error):
-                raise _internal(error) from None
-            log.warning("database_unavailable", error=type(error).__name__)
+                raise _internal(app, error) from None
+            _warn_of_outage(error)
         else:
             return
         if app.effects.wait(pause, app.stopping):
@@ -155,8 +156,8 @@ def persistently(app: App, act: Callable[[], None]) -> None:
             act()
         except Exception as error:  # noqa: BLE001 -- as in `patiently`
             if not is_unavailable(error):
-                raise _internal(error) from None
-            log.warning("database_unavailable", error=type(error).__name__)
+                raise _internal(app, error) from None
+            _warn_of_outage(error)
         else:
             return
         now = app.effects.monotonic()
@@ -168,7 +169,23 @@ def persistently(app: App, act: Callable[[], None]) -> None:
         pause = min(2 * pause, LONGEST_PAUSE)
 
 
-def _internal(error: Exception) -> EventRefused:
+def _warn_of_outage(error: Exception) -> None:
+    if isinstance(error, MasterKeyUnavailable):
+        log.warning("master_key_unavailable", sentence=str(error))
+    else:
+        log.warning("database_unavailable", error=type(error).__name__)
+
+
+def _internal(app: App, error: Exception) -> EventRefused:
+    if isinstance(error, DoesNotOpen | MasterKeyMissing):
+        kind = type(error).__name__
+        app.instruments.vault_failures.labels(kind).inc()
+        log.error("stored_value_does_not_open", error=kind, where=_where(error))
+        return EventRefused(
+            "vault_unreadable",
+            f"What is stored for the account does not open ({kind}): restore its row in data_keys "
+            "or give the worker its master key, then retry the message.",
+        )
     # The error's text may hold what the message held: only its kind and place are told.
     log.error("internal_error", error=type(error).__name__, where=_where(error))
     return EventRefused(

@@ -1,10 +1,15 @@
-"""Announcing a change of a key's status: one out-event and one count for each."""
+"""Announcing a change of a key's status, or of whether it is used: one out-event for each."""
 
 from sqlalchemy import Connection
 
 from events import Envelope, KeyStatus, KeyStatusChanged, Provider
-from store.keys import Cause, StatusChange
+from store import keys
+from store.keys import Cause, KeyRecord, StatusChange
 from workers.app import SOURCE, App
+
+PLAN = "plan_without_byok"
+"""The reason in an announcement that a key is kept and not used, because of the account's plan. The
+key's own reason stays with the key."""
 
 
 def cause_of(app: App, name: str, envelope: Envelope | None = None) -> Cause:
@@ -35,3 +40,14 @@ def announce(app: App, connection: Connection, change: StatusChange | None) -> N
         account=change.account_id,
     )
     app.instruments.key_changes.labels(change.provider, change.new_status, change.reason).inc()
+
+
+def announce_use(
+    app: App, connection: Connection, key: KeyRecord, *, included: bool, cause: Cause
+) -> None:
+    """Tell that a key is not used any more, or is again, because of the account's plan.
+
+    Its status stays: `old` and `new` are the same. The reason is `PLAN`, or the key's own.
+    """
+    reason = key.reason if included else PLAN
+    announce(app, connection, keys.note_use(connection, key, reason, cause))

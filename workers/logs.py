@@ -6,7 +6,6 @@ key to begin with.
 
 import logging
 import sys
-from collections.abc import MutableMapping
 from typing import Any
 
 import structlog
@@ -41,8 +40,9 @@ def set_up(level: str) -> None:
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.format_exc_info,
-                _redact_values,
                 renderer,
+                # Last: what is written is one text, wherever in it a value stood.
+                _redact_line,
             ],
         )
     )
@@ -54,10 +54,5 @@ def set_up(level: str) -> None:
     logging.getLogger("dramatiq").setLevel(logging.CRITICAL)
 
 
-def _redact_values(
-    _logger: Any, _method: str, event: MutableMapping[str, Any]
-) -> MutableMapping[str, Any]:
-    for key, value in event.items():
-        if isinstance(value, str):
-            event[key] = redact(value)
-    return event
+def _redact_line(_logger: Any, _method: str, line: Any) -> str:
+    return redact(line)

@@ -57,7 +57,7 @@ def set_aside(app: App, queue: str, raw: object, refused: EventRefused) -> None:
     with app.database.write() as connection:
         fresh = setaside.put(connection, app.vault, item, kept)
         if about.event_id is not None:
-            waiting.remove(connection, about.event_id)
+            waiting.remove(connection, about.event_id, payload.decode("utf-8", "replace"))
         if fresh and about.event_id is not None and about.account is not None:
             rejected = EventRejected(event_id=about.event_id, reason=refused.reason)
             app.emit(connection, rejected, account=about.account)

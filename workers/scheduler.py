@@ -9,14 +9,15 @@ from collections.abc import Callable
 
 import structlog
 
+from events import Provider
 from events.analyses import ANALYSES_QUEUE
 from events.broker import actor_of
-from store import analyses, cooldowns, gate, keys, leases, waiting
+from store import analyses, cooldowns, gate, leases, waiting
 from workers.analyses import ending
 from workers.analyses.actors import RESUME_ACTOR
 from workers.analyses.retry import UNKNOWN_ALLOWED
 from workers.app import App
-from workers.keys.validation import VALIDATE_ACTOR, VALIDATIONS_QUEUE
+from workers.keys.revalidation import send_due
 from workers.relay import relay_events, relay_usage, rewrite_queue_file
 from workers.settings import UnknownAttempts
 
@@ -76,16 +77,9 @@ def due_analyses(app: App) -> int:
 
 
 def due_validations(app: App) -> int:
-    """Send keys whose validation is due to the workers."""
-    now = app.effects.now_ms()
-    with app.database.read() as connection:
-        if not keys.any_validation_due(connection, now):
-            return 0
-    with app.database.write() as connection:
-        due = keys.take_due_validations(connection, now, BATCH)
-    for key_id in due:
-        app.publisher.send(VALIDATIONS_QUEUE, VALIDATE_ACTOR, key_id)
-    return len(due)
+    """Send keys whose validation is due to the workers, at the pace of each provider."""
+    swept = [send_due(app, provider) for provider in Provider]
+    return sum(each.sent + each.put_off for each in swept)
 
 
 def due_waiting_events(app: App) -> int:

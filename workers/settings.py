@@ -4,7 +4,9 @@ Every setting is described here; the README's table is checked against it.
 """
 
 import base64
+import getpass
 import os
+import re
 import secrets
 from enum import StrEnum
 from functools import cached_property
@@ -18,7 +20,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from deploy.local.valkey import socket_path
 from events.broker import AMQP_SCHEMES, REDIS_SCHEMES, scheme_of
 from events.keys import Provider
-from events.sealing import SealingKeys, SealingPublicKey, parse_named_key
+from events.sealing import SealingKeys, SealingPublicKey, parse_named_key, seal
 from events.signing import SigningKey, Sources
 
 SANDBOX_PLATFORM_KEYS = {
@@ -37,6 +39,7 @@ _SERVICES = (
     "BYOK_SEALING_KEYS",
     "BYOK_SEALING_KEYS_FILE",
     "BYOK_SEALING_PUBLIC_KEY",
+    "BYOK_SUBSCRIBER_PUBLIC_KEY",
     "BYOK_PUBLISHERS",
     "BYOK_PUBLISHERS_FILE",
     "BYOK_SIGNING_KEY",
@@ -46,6 +49,19 @@ _SERVICES = (
 
 class ConfigurationError(ValueError):
     """A setting is wrong or missing. The message is one sentence that says what to do."""
+
+
+class KmsName(str):
+    """What names a key of AWS KMS: an ARN, a key id or an alias."""
+
+    __slots__ = ()
+
+
+_KMS_NAME = re.compile(
+    r"arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:(key|alias)/[\w/-]{1,256}|alias/[\w/-]{1,256}"
+    r"|(mrk-)?[0-9A-Fa-f-]{32,36}",
+    re.ASCII,
+)
 
 
 class UnknownAttempts(StrEnum):
@@ -72,11 +88,22 @@ class Settings(BaseSettings):
         None, description="Stream and limits; empty: beside a Redis broker, in database 1."
     )
     database_url: str | None = Field(None, description="SQLite or PostgreSQL; empty: SQLite.")
-    master_keys: SecretStr | None = Field(None, description="`id:base64,…`; the first is current.")
+    master_keys: SecretStr | None = Field(
+        None, description="`id:base64` or `id:kms:<ARN or alias>`, `,…`; the first is current."
+    )
     master_keys_file: Path | None = Field(None, description="A file with the master keys.")
+    kms_cache_keys: int = Field(
+        10_000, ge=0, le=10_000_000, description="Data keys that KMS unwrapped, kept at most."
+    )
+    kms_cache_seconds: float = Field(
+        300, ge=0, le=86_400, description="How long one is kept in memory."
+    )
     sealing_keys: SecretStr | None = Field(None, description="`id:base64,…`; the first is current.")
     sealing_keys_file: Path | None = Field(None, description="A file with the sealing keys.")
     sealing_public_key: str | None = Field(None, description="`id:base64`, for publishers.")
+    subscriber_public_key: str | None = Field(
+        None, description="`id:base64`, what summaries and drafts in out-events are sealed with."
+    )
     publishers: SecretStr | None = Field(
         None, description="Who may publish what: JSON, see `byok keygen signing`."
     )
@@ -84,6 +111,9 @@ class Settings(BaseSettings):
     source: str = Field("byok/cli", description="The `source` that commands publish as.")
     signing_key: SecretStr | None = Field(
         None, description="`id:base64`, what commands sign with outside of the embedded mode."
+    )
+    operator: str | None = Field(
+        None, description="Who runs commands, for the audit trail; empty: the login name."
     )
     platform_openai_key: SecretStr | None = Field(None, description="The platform's OpenAI key.")
     platform_anthropic_key: SecretStr | None = Field(
@@ -109,7 +139,13 @@ class Settings(BaseSettings):
     )
     analysis_threads: int = Field(64, ge=1, le=2048, description="Analyses in flight a worker.")
     key_threads: int = Field(8, ge=1, le=256, description="Key events and validations in flight.")
+    reuse_hours: float = Field(
+        24, ge=0, le=8_760, description="How long a result answers an identical request; 0: never."
+    )
     revalidate_hours: float = Field(24, gt=0, description="A key is validated anew after this.")
+    validations_per_second: float = Field(
+        20, ge=0.01, le=10_000, description="Due validations sent out a second, per provider."
+    )
     exporter_host: str = Field("127.0.0.1", description="Where /metrics is served.")
     exporter_port: int = Field(
         9464, ge=0, le=65535, description="Its port; embedded: a free one unless set."
@@ -158,6 +194,20 @@ class Settings(BaseSettings):
     @classmethod
     def _reaches_a_database(cls, url: str | None) -> str | None:
         return _with_scheme(url, "sqlite", "postgresql", "postgresql+psycopg")
+
+    @field_validator("subscriber_public_key")
+    @classmethod
+    def _can_be_sealed_to(cls, text: str | None) -> str | None:
+        # Tried here: a completion that cannot be sealed would fail after it was paid for.
+        try:
+            if text is not None:
+                seal(b"", SealingPublicKey.parse(text), b"")
+        except ValueError:
+            raise ValueError(
+                "it must be the public half of a key pair as `id:base64`, as `byok keygen sealing` "
+                "makes them"
+            ) from None
+        return text
 
     @classmethod
     def load(cls) -> Self:
@@ -269,18 +319,24 @@ class Settings(BaseSettings):
         return self.openai_model if provider is Provider.OPENAI else self.anthropic_model
 
     @cached_property
-    def master_key_ring(self) -> dict[str, bytes]:
-        """The master keys by id, the current one first. Raises `ConfigurationError`."""
+    def master_key_ring(self) -> dict[str, bytes | KmsName]:
+        """The master keys by id, the current one first: 32 bytes, or a key that KMS holds.
+
+        Raises `ConfigurationError`.
+        """
         text = self._secret(self.master_keys, self.master_keys_file, "master")
         try:
-            ring = dict(
-                parse_named_key(part, what="master key") for part in text.split(",") if part.strip()
-            )
+            entries = [_master_key(part) for part in text.split(",") if part.strip()]
         except ValueError as error:
             raise ConfigurationError(f"BYOK_MASTER_KEYS: {error}") from None
-        if not ring:
+        if not entries:
             raise ConfigurationError(
                 "BYOK_MASTER_KEYS holds no key: make one with `byok keygen master`."
+            )
+        ring = dict(entries)
+        if len(ring) < len(entries):
+            raise ConfigurationError(
+                "BYOK_MASTER_KEYS has two keys of one id: give each an id of its own."
             )
         return ring
 
@@ -304,6 +360,13 @@ class Settings(BaseSettings):
             raise ConfigurationError(f"BYOK_SEALING_PUBLIC_KEY: {error}") from None
 
     @cached_property
+    def subscriber_public(self) -> SealingPublicKey | None:
+        """The public key that free text in out-events is sealed to, or `None`."""
+        if self.subscriber_public_key is None:
+            return None
+        return SealingPublicKey.parse(self.subscriber_public_key)
+
+    @cached_property
     def sources(self) -> Sources:
         """The sources that are believed. Raises `ConfigurationError`."""
         try:
@@ -324,6 +387,16 @@ class Settings(BaseSettings):
             return SigningKey.parse(self.signing_key.get_secret_value())
         except ValueError as error:
             raise ConfigurationError(f"BYOK_SIGNING_KEY: {error}") from None
+
+    @property
+    def operator_source(self) -> str:
+        """The `source` of what a person publishes by command: `<source>#<operator>`.
+
+        The name is what the machine says (`sudo`'s caller before root), and proves nothing: what is
+        signed is signed by `source`.
+        """
+        name = self.operator or os.environ.get("SUDO_USER") or _login_name()
+        return f"{self.source}#{_NOT_IN_A_NAME.sub('_', name)[:_LONGEST_NAME]}"
 
     def prepare_state_dir(self) -> None:
         """Make the state directory (0700) and, embedded, the keys that are not there (0600)."""
@@ -370,6 +443,32 @@ class Settings(BaseSettings):
         return self.openai_base_url if provider is Provider.OPENAI else self.anthropic_base_url
 
 
+_NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9._@+-]")
+_LONGEST_NAME = 64
+
+
+def _login_name() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        # A container that runs as a number without a name.
+        return f"uid-{os.getuid()}"
+
+
+def _master_key(text: str) -> tuple[str, bytes | KmsName]:
+    """Read `id:base64` or `id:kms:<name>`. Raises `ValueError`, never with the value."""
+    key_id, _, rest = text.strip().partition(":")
+    if not rest.startswith("kms:"):
+        return parse_named_key(text, what="master key")
+    name = rest.removeprefix("kms:")
+    if not key_id or "." in key_id or not _KMS_NAME.fullmatch(name):
+        raise ValueError(
+            "a master key that KMS holds is written `id:kms:<ARN, key id or alias/name>`, without "
+            "a dot in the id"
+        )
+    return key_id, KmsName(name)
+
+
 def _beside(url: str) -> str:
     """The same Redis at another database number than `url` has."""
     parts = urlsplit(url)
@@ -402,10 +501,17 @@ def new_named_key(kind: str) -> str:
 
 
 def _generate(path: Path, kind: str) -> None:
-    try:
-        # Exclusive: two commands that start at once must not make two keys.
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
+    if path.exists():
         return
-    with os.fdopen(handle, "w") as file:
+    made = path.with_suffix(f".{secrets.token_hex(4)}")
+    with os.fdopen(os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(new_named_key(kind) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    try:
+        # Whole or not at all, and the first of two commands that start at once: never two keys.
+        os.link(made, path)
+    except FileExistsError:
+        pass
+    finally:
+        made.unlink()

@@ -1,6 +1,7 @@
 """The worker role: dramatiq workers on our queues, in one process."""
 
 import base64
+import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from dramatiq import Broker, actor
 
 from events import EventRefused
 from store import vault
+from store.masterkeys import MasterKeyMissing, MasterKeyUnavailable
 from workers import accounts
 from workers.analyses import actors as analyses_actors
 from workers.app import App
@@ -64,6 +66,9 @@ def open_worker(app: App, group: Group) -> dramatiq.Worker:
     for queue in sorted(broker.get_declared_queues()):
         _register_unreadable(broker, app, queue)
     broker.add_middleware(FailOnError())
+    for taker in broker.actors.values():
+        # At debug level an actor tells the arguments that it got: whole messages, readable or not.
+        taker.logger.setLevel(logging.WARNING)
     return dramatiq.Worker(broker, worker_threads=group.threads, worker_timeout=WORKER_POLL_MS)
 
 
@@ -91,11 +96,16 @@ def _require_master_keys(app: App) -> None:
     Such a worker would find fault with every key and every message that it took.
     """
     with app.database.read() as connection:
-        missing = vault.master_keys_in_use(connection) - set(app.settings.master_key_ring)
+        missing = vault.master_keys_in_use(connection) - app.master_keys.ids
     if missing:
         raise ConfigurationError(
             f"BYOK_MASTER_KEYS lacks {', '.join(sorted(missing))}, which stored values need."
         )
+    try:
+        app.master_keys.prove(app.master_keys.current_id, app.effects.random_bytes)
+    except (MasterKeyMissing, MasterKeyUnavailable) as error:
+        # No reason to stop: it may be back sooner than this process.
+        log.warning("master_key_unavailable", sentence=str(error))
 
 
 def _build_parts(app: App) -> None:

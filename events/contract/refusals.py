@@ -135,6 +135,12 @@ REFUSALS = (
         "and headers, as the event reference has them.",
     ),
     Refusal(
+        "invalid_input",
+        Teller.WORKER,
+        "The sealed input is not a thread: send own_address and messages, each with the fields "
+        "from, to, cc, date and text, as the event reference has them.",
+    ),
+    Refusal(
         "id_conflict",
         Teller.WORKER,
         "The request id {request_id} was used before with other content: give each request an id "
@@ -150,6 +156,12 @@ REFUSALS = (
         Teller.WORKER,
         "The account {account} did not become known within {seconds} s: publish its "
         "account.updated, then retry this event.",
+    ),
+    Refusal(
+        "vault_unreadable",
+        Teller.WORKER,
+        "What is stored for the account does not open ({kind}): restore its row in data_keys or "
+        "give the worker its master key, then retry the message.",
     ),
     Refusal(
         "internal_error",

@@ -32,6 +32,16 @@ MAIL = (
 )
 """An analysis input as it is sealed."""
 
+THREAD = (
+    '{"own_address":"bob@example.org","messages":[{"from":"Zoë <zoe@example.org>",'
+    '"to":"bob@example.org","cc":"","date":"Thu, 15 Jan 2026 11:58:00 +0000",'
+    '"text":"Shall we have lunch on Friday?"}]}'
+)
+"""The same for `thread_state`."""
+
+TEXT = '{"summary":"Zoë asks whether Bob would like to have lunch on Friday."}'
+"""A result's free text as it is sealed to the subscriber."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sample:

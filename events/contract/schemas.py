@@ -7,13 +7,16 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue, models_json_schema
 from pydantic_core import core_schema
 
-from events.analyses import MailInput
+from events.analyses import MailInput, ThreadInput
 from events.envelope import Envelope, EventData
 from events.registry import INCOMING, OUTGOING
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
-SEALED_INPUTS: Mapping[str, type[BaseModel]] = {"sealed.mail": MailInput}
+SEALED_INPUTS: Mapping[str, type[BaseModel]] = {
+    "sealed.mail": MailInput,
+    "sealed.thread": ThreadInput,
+}
 """What is sealed as the input of an analysis, by the name of its schema."""
 
 Mode = Literal["validation", "serialization"]

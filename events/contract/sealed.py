@@ -18,13 +18,16 @@ from events.contract.samples import (
     OPENAI_KEY_ID,
     OTHER_ACCOUNT,
     REQUEST_ID,
+    TEXT,
+    THREAD,
 )
 from events.keys import Provider
-from events.sealing import SealingKeys, SealingPublicKey, input_info, key_info, seal
+from events.sealing import SealingKeys, SealingPublicKey, input_info, key_info, seal, text_info
 
 OPENAI_INFO = key_info(ACCOUNT, Provider.OPENAI, OPENAI_KEY_ID)
 ANTHROPIC_INFO = key_info(ACCOUNT, Provider.ANTHROPIC, ANTHROPIC_KEY_ID)
 MAIL_INFO = input_info(ACCOUNT, REQUEST_ID)
+TEXT_INFO = text_info(ACCOUNT, REQUEST_ID)
 
 
 def make_sealed(kept: Mapping[str, Vector]) -> list[Vector]:
@@ -36,6 +39,9 @@ def make_sealed(kept: Mapping[str, Vector]) -> list[Vector]:
                 ("openai-key", OPENAI_INFO, FAKE_OPENAI),
                 ("anthropic-key", ANTHROPIC_INFO, FAKE_ANTHROPIC),
                 ("mail", MAIL_INFO, MAIL),
+                ("thread", MAIL_INFO, THREAD),
+                # The subscriber's key would be another one; how it is used is the same.
+                ("text-for-a-subscriber", TEXT_INFO, TEXT),
             ]
         )
     ]

@@ -2,6 +2,7 @@
 
 import codecs
 import re
+from collections.abc import Iterable
 
 CUT = "[… cut]"
 """Stands wherever something was left out, so that no reader takes a part for the whole."""
@@ -96,6 +97,11 @@ def cut(text: str, limit: int) -> str:
     return text[: limit - len(CUT) - 1].rstrip() + " " + CUT
 
 
+def tokens_of(texts: Iterable[str]) -> int:
+    """About how many tokens `texts` are, by the rule of thumb of `cut_to_tokens`."""
+    return sum(_quarters(text) // 4 + 1 for text in texts)
+
+
 def cut_to_tokens(text: str, tokens: int) -> str:
     """Return `text` cut so that it is about `tokens` tokens or fewer.
 
@@ -112,3 +118,7 @@ def cut_to_tokens(text: str, tokens: int) -> str:
         if left < 0:
             return cut(text, position)
     return text
+
+
+def _quarters(text: str) -> int:
+    return 4 * len(text) - 3 * len(text.encode("ascii", "ignore"))

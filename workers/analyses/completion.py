@@ -1,8 +1,7 @@
 """Completing an attempt: one commit, fenced by the attempt's number."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any
 
 import structlog
 from sqlalchemy import Connection
@@ -10,7 +9,7 @@ from sqlalchemy import Connection
 from events import FallbackUsed, Operation, Provider
 from store import accounts, analyses, cooldowns, gate, keys, ledger
 from workers.analyses import ending, retry
-from workers.analyses.operations import AnswerOffVocabulary, operation_of
+from workers.analyses.operations import AnswerOffVocabulary, Result, operation_of
 from workers.app import App
 from workers.billing import ledger_row, record
 from workers.keychanges import announce, cause_of
@@ -18,6 +17,9 @@ from workers.providers.port import Answer, Failure, OutcomeClass
 from workers.settings import UnknownAttempts
 
 log = structlog.get_logger(__name__)
+
+KEY_UNREADABLE = "key_unreadable"
+"""The code of an attempt that was not sent because the stored key does not open."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,8 +33,12 @@ class Sent:
     model: str
     key_id: str | None
     key_revision: int | None
+    key_validation: int | None
+    """The number of the key's last validation when the attempt was claimed."""
     fallback: str | None
     attempt: int
+    reuse_digest: bytes | None = field(default=None, repr=False)
+    """What the result may be reused for: by what was asked, so it is fixed when that is."""
 
     @property
     def credential(self) -> str:
@@ -136,14 +142,14 @@ class Success:
     """An answer that fits the schema and the vocabulary."""
 
     answer: Answer
-    result: dict[str, Any]
+    result: Result
 
 
 def _check(sent: Sent, outcome: Answer | Failure) -> Success | Failure:
     if isinstance(outcome, Failure):
         return outcome
     try:
-        signals = operation_of(sent.operation).check(outcome.value)
+        result = operation_of(sent.operation).check(outcome.value)
     except AnswerOffVocabulary:
         return Failure(
             kind=OutcomeClass.BAD_ANSWER,
@@ -154,7 +160,7 @@ def _check(sent: Sent, outcome: Answer | Failure) -> Success | Failure:
             tokens=outcome.tokens,
             limits=outcome.limits,
         )
-    return Success(outcome, signals.model_dump(mode="json"))
+    return Success(outcome, result)
 
 
 def _succeed(
@@ -180,7 +186,7 @@ def _succeed(
         app,
         connection,
         request,
-        result=success.result,
+        ending.Found(signals=success.result.signals(), texts=success.result.texts()),
         by="model",
         credential=sent.credential,
         usage={
@@ -192,6 +198,7 @@ def _succeed(
             "cost_nano_usd": cost_nano_usd,
             "latency_ms": round(seconds * 1000),
         },
+        reuse_digest=sent.reuse_digest,
     )
 
 
@@ -222,6 +229,9 @@ def _setback(
         unknown=unknown,
         jitter=app.effects.jitter(),
     )
+    if failure.code == KEY_UNREADABLE:
+        # Its validation says so of the key itself, and tells its owner.
+        _doubt_key(connection, sent, now)
     if isinstance(following, retry.GiveUp):
         ending.fail(app, connection, request, following.reason, retryable=following.retryable)
         return
@@ -238,8 +248,7 @@ def _setback(
                 )
                 cooldowns.set_until(connection, scope, due_at, reason)
         case retry.AgainAfterVerdict(reason):
-            if sent.key_id and keys.doubt(connection, sent.key_id, sent.key_revision or 0, now):
-                log.info("key_in_doubt", key_id=sent.key_id)
+            _doubt_key(connection, sent, now)
         case retry.KeyOutOfQuota():
             reason = "key_no_quota"
             _note_no_quota(app, connection, sent, now)
@@ -253,6 +262,13 @@ def _setback(
         bad_answer=failure.kind is OutcomeClass.BAD_ANSWER,
         refusal=isinstance(following, retry.AgainAfterVerdict),
     )
+
+
+def _doubt_key(connection: Connection, sent: Sent, now: int) -> None:
+    if sent.key_id is None or sent.key_revision is None or sent.key_validation is None:
+        return
+    if keys.doubt(connection, sent.key_id, sent.key_revision, sent.key_validation, now):
+        log.info("key_in_doubt", key_id=sent.key_id)
 
 
 def _note_no_quota(app: App, connection: Connection, sent: Sent, now: int) -> None:

@@ -10,7 +10,7 @@
 | none, or removed | platform | - |
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from events import KeyStatus, Provider, ProviderChoice
@@ -38,13 +38,17 @@ class OwnKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Situation:
-    """What the decision depends on. `waited_ms` is since the request was accepted."""
+    """What the decision depends on.
+
+    `waited_ms` is since the request was accepted, `out` are the providers in an outage.
+    """
 
     choice: ProviderChoice
     plan_includes_byok: bool
     own: Mapping[Provider, OwnKey]
     platform: Sequence[Provider]
     waited_ms: int
+    out: Collection[Provider] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,20 +90,36 @@ def decide(situation: Situation) -> Decision:
     if situation.choice is not ProviderChoice.AUTO:
         return _row(situation, Provider(situation.choice.value))
     if not situation.plan_includes_byok or not situation.own:
-        reason = "plan" if situation.own else None
-        return (
-            UsePlatform(situation.platform[0], reason)
-            if situation.platform
-            else Refuse("platform_unavailable")
-        )
+        return _any_platform(situation, "plan" if situation.own else None)
+    rows = [_row(situation, provider) for provider in Provider if provider in situation.own]
+    working = [row for row in rows if isinstance(row, UseOwn)]
+    reachable = [row for row in working if row.provider not in situation.out]
+    if working and not reachable:
+        return _in_outage(situation, working[0])
     # An own key that works comes first, then one that may soon, then one whose owner lets the
     # platform stand in, then the first one's refusal.
-    rows = [_row(situation, provider) for provider in Provider if provider in situation.own]
+    if reachable:
+        return reachable[0]
     for kind in (UseOwn, AwaitVerdict, UsePlatform, Refuse):
         for row in rows:
             if isinstance(row, kind):
                 return row
     raise AssertionError("every row of the table is one of the four")
+
+
+def _any_platform(situation: Situation, fallback: str | None) -> Decision:
+    """The platform's first provider that is reachable, else its first."""
+    reachable = [provider for provider in situation.platform if provider not in situation.out]
+    order = reachable or situation.platform
+    return UsePlatform(order[0], fallback) if order else Refuse("platform_unavailable")
+
+
+def _in_outage(situation: Situation, own: UseOwn) -> Decision:
+    """All own keys that work are of providers in an outage: the platform, only where it may."""
+    stand_in = any(provider not in situation.out for provider in situation.platform)
+    if stand_in and situation.own[own.provider].allow_platform_fallback:
+        return _any_platform(situation, "provider_outage")
+    return own
 
 
 def _row(situation: Situation, provider: Provider) -> Decision:

@@ -3,16 +3,28 @@
 Each function writes all of it in the caller's one transaction.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection
 
 from events import AnalysisCompleted, AnalysisFailed, AnalysisSkipped, CreditsExhausted, Operation
 from store import accounts, analyses, credits, ledger
-from workers.analyses.operations import Signals
+from workers.analyses import texts
+from workers.analyses.operations import operation_of
 from workers.app import App
 from workers.billing import ledger_row, record
 from workers.providers.port import Tokens
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What a request completes with: signals, free text, and whose result it was before."""
+
+    signals: Mapping[str, Any]
+    texts: Mapping[str, str] = field(default_factory=dict, repr=False)
+    reused_from: str | None = None
 
 
 def park(
@@ -88,14 +100,14 @@ def skip_for_credits(
     skip(app, connection, request, "credits")
 
 
-def complete_by_rules(
+def complete_without_call(
     app: App,
     connection: Connection,
     request: analyses.Request,
     account: accounts.Account,
-    signals: Signals,
+    found: Found,
 ) -> None:
-    """Complete a request without a provider: cost 0, no credit."""
+    """Complete a request by rules or by reuse, without a provider: cost 0, no credit."""
     row = ledger_row(
         app,
         connection,
@@ -115,35 +127,46 @@ def complete_by_rules(
         provider_request_id=None,
     )
     record(app, connection, row)
-    result = signals.model_dump(mode="json")
     release_credit(connection, request, spent=False)
-    finish_completed(
-        app, connection, request, result=result, by="rules", credential="none", usage={}
-    )
+    by = "rules" if found.reused_from is None else "reuse"
+    finish_completed(app, connection, request, found, by=by, credential="none", usage={})
 
 
 def finish_completed(
     app: App,
     connection: Connection,
     request: analyses.Request,
+    found: Found,
     *,
-    result: dict[str, Any],
     by: str,
     credential: str,
     usage: dict[str, Any],
+    reuse_digest: bytes | None = None,
 ) -> None:
-    """Write the result and tell of it, with where it comes from."""
-    now = app.effects.now_ms()
+    """Write the result and tell of it, with where it comes from.
+
+    `reuse_digest` is what it may be reused for.
+    """
+    account, request_id = request.account_id, request.request_id
+    version = None
+    if by == "model":
+        version = request.prompt_version
+    elif by == "reuse":
+        # The same as that of the result that is reused: its digest covers the version.
+        version = operation_of(Operation(request.operation)).prompt_version
     analyses.finish(
         connection,
         request,
         state=analyses.COMPLETED,
         reason="",
-        now=now,
+        now=app.effects.now_ms(),
         answered_by=by,
         credential=credential,
-        result=result,
+        result=found.signals,
         usage=usage,
+        prompt_version=version,
+        result_text=texts.stored(app, connection, account, request_id, found.texts),
+        reuse_digest=reuse_digest,
     )
     provenance = {
         "by": by,
@@ -152,19 +175,21 @@ def finish_completed(
         "provider": request.provider if by == "model" else None,
         "model": request.model if by == "model" else None,
         "fallback_reason": request.fallback_reason if by == "model" else None,
-        "prompt_version": request.prompt_version if by == "model" else None,
+        "prompt_version": version,
         "attempts": request.attempt,
         "usage": usage,
+        "reused_from": found.reused_from,
     }
     app.emit(
         connection,
         AnalysisCompleted(
-            request_id=request.request_id,
+            request_id=request_id,
             operation=Operation(request.operation),
-            result=result,
+            result=dict(found.signals),
+            sealed_text=texts.sealed(app, account, request_id, found.texts),
             provenance=provenance,
         ),
-        account=request.account_id,
+        account=account,
     )
     _count(app, request, analyses.COMPLETED, "", credential, by)
 

@@ -18,6 +18,10 @@ be what kills its workers."""
 LONGEST_ASKED_SECONDS = 3600.0
 """What a provider asks us to wait is believed up to this. One known SDK believes weeks."""
 
+PROVIDER_UNAVAILABLE = "provider_unavailable"
+MASTER_KEY_UNAVAILABLE = "master_key_unavailable"
+"""The code of an attempt that was not sent because the key's master key is missing or away."""
+
 
 @dataclass(frozen=True, slots=True)
 class Again:
@@ -73,7 +77,7 @@ def decide(
         case OutcomeClass.RATE_LIMITED:
             asked = failure.retry_after or _reset(failure) or _pause(setbacks)
             wait = min(asked, LONGEST_ASKED_SECONDS)
-            return Again(wait * (1 + 0.2 * jitter), "rate_limited", cooldown=True)
+            return Again(wait * (1 + 0.2 * jitter), "rate_limited")
         case OutcomeClass.REJECTED | OutcomeClass.RESTRICTED | OutcomeClass.FORBIDDEN:
             if own_key and refusals >= REFUSALS_ALLOWED:
                 return GiveUp("key_refused", retryable=True)
@@ -94,7 +98,8 @@ def decide(
             return GiveUp("model_unavailable", retryable=False)
         case _:
             wait = max(_pause(setbacks), min(failure.retry_after or 0, LONGEST_ASKED_SECONDS))
-            return Again(wait * (0.5 + jitter / 2), "provider_unavailable")
+            away = failure.code if failure.code == MASTER_KEY_UNAVAILABLE else PROVIDER_UNAVAILABLE
+            return Again(wait * (0.5 + jitter / 2), away)
 
 
 def _pause(setbacks: int) -> float:

@@ -5,11 +5,13 @@ and cooldown where the attempt starts; then the call, with no transaction open; 
 `complete` (in `completion.py`), one commit fenced by the attempt's number.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import structlog
-from pydantic import SecretStr, ValidationError
+from pydantic import SecretStr
 from sqlalchemy import Connection
 
 from events import (
@@ -23,13 +25,15 @@ from events import (
     Operation,
     Provider,
     ProviderChoice,
+    ProviderHealthChanged,
 )
+from events.analyses import AnalysisInput
 from events.sealing import input_info
 from store import accounts, analyses, cooldowns, credits, gate, keys
-from store.masterkeys import DoesNotOpen, MasterKeyMissing
+from store.masterkeys import DoesNotOpen, MasterKeyMissing, MasterKeyUnavailable
 from store.vault import StoredKey
-from workers.analyses import ending
-from workers.analyses.completion import Sent, abandon, complete
+from workers.analyses import ending, reuse
+from workers.analyses.completion import KEY_UNREADABLE, Sent, abandon, complete
 from workers.analyses.credential import (
     AwaitVerdict,
     Decision,
@@ -40,16 +44,45 @@ from workers.analyses.credential import (
     UsePlatform,
     decide,
 )
+from workers.analyses.inputs import read_input
 from workers.analyses.operations import operation_of
 from workers.analyses.prefilter import answer_by_rules
+from workers.analyses.retry import MASTER_KEY_UNAVAILABLE
 from workers.app import App
 from workers.boundary import persistently
+from workers.effects import moment
+from workers.pacing import Hold, Permit, Result
+from workers.pacing.permits import BUSY_SECONDS, Turn, result_of
 from workers.providers.port import Answer, Failure, OutcomeClass
 
 log = structlog.get_logger(__name__)
 
 EXPIRES_AFTER_MS = 24 * 3600 * 1000
 ACCOUNT_WAIT_MS = 60 * 1000
+
+ACCOUNT_BUSY = "account_busy"
+"""Why a request waits whose account has its share of the workers."""
+
+HELD_BACK = (ACCOUNT_BUSY, "key_busy")
+"""The reasons for waiting that end when another request of the account has ended."""
+
+ABOUT_ALL = "byok"
+"""The `subject` of an event that is about no one account."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """What is to be analysed, and the digest of its content: that takes time, so it is made
+    before the claim's transaction.
+    """
+
+    input: AnalysisInput = field(repr=False)
+    content: bytes
+
+    @classmethod
+    def read(cls, operation: Operation, payload: bytes) -> "_Given":
+        given = read_input(operation, payload)
+        return cls(given, reuse.content_of(given))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,17 +92,33 @@ class _Claimed:
     sent: Sent
     account: accounts.Account
     stored: StoredKey | None
-    timeout: float
+    permit: Permit
 
 
 def requested(app: App, envelope: Envelope, data: AnalysisRequested) -> None:
     """Accept a request and, where nothing holds it back, run it at once."""
     account, request_id = envelope.subject, data.request_id
     payload = app.settings.sealing_key_ring.open(data.sealed_input, input_info(account, request_id))
-    mail = _read_mail(payload)
+    given = _Given.read(data.operation, payload)
+    with _place(app, account) as placed:
+        claimed = _accept(app, envelope, data, payload, given, placed=placed)
+        if claimed is not None:
+            _send(app, claimed, given.input)
+            _run_held(app, account)
+
+
+def _accept(
+    app: App,
+    envelope: Envelope,
+    data: AnalysisRequested,
+    payload: bytes,
+    given: _Given,
+    *,
+    placed: bool,
+) -> _Claimed | None:
+    account, request_id = envelope.subject, data.request_id
     now = app.effects.now_ms()
-    with app.database.write() as connection:
-        gate.share(connection, account)
+    with _claiming(app, account) as (connection, permits):
         # The id and the sealing differ when a request is published again, the content must not.
         content = b"\n".join(
             (data.operation.encode(), data.provider.encode(), (data.model or "").encode(), payload)
@@ -94,32 +143,91 @@ def requested(app: App, envelope: Envelope, data: AnalysisRequested) -> None:
                     f"The request id {request_id!r} was used before with other content: "
                     "give each request an id of its own.",
                 )
-            return
-        claimed = _claim(app, connection, account, request_id, mail, now)
-    if claimed is not None:
-        _send(app, claimed, mail)
+            return None
+        if not placed:
+            _hold(app, connection, account, request_id, now)
+            return None
+        return _claim(app, connection, account, request_id, given, permits, now)
 
 
 def resume(app: App, account: str, request_id: str) -> None:
     """Look again at a request that waits. One that does not wait any more is left alone."""
+    with _place(app, account) as placed:
+        if not placed:
+            with app.database.write() as connection:
+                gate.share(connection, account)
+                _hold(app, connection, account, request_id, app.effects.now_ms())
+        elif _resume(app, account, request_id):
+            _run_held(app, account)
+
+
+def _run_held(app: App, account: str) -> None:
+    """Run, in the account's place that is free now, what waits for one or for a busy key."""
+    while not app.stopping.is_set():
+        with app.database.read() as connection:
+            request_id = analyses.next_held(connection, account, HELD_BACK)
+        if request_id is None or not _resume(app, account, request_id):
+            return
+
+
+@contextmanager
+def _place(app: App, account: str) -> Iterator[bool]:
+    """A place in the account's share of this process; whether there was one."""
+    placed = app.shares.enter(account)
+    try:
+        yield placed
+    finally:
+        if placed:
+            app.shares.leave(account)
+
+
+@contextmanager
+def _claiming(app: App, account: str) -> Iterator[tuple[Connection, list[Permit]]]:
+    """A transaction of a claim, and where it notes the permits it takes.
+
+    Where the transaction fails they are given back.
+    """
+    permits: list[Permit] = []
+    try:
+        with app.database.write() as connection:
+            gate.share(connection, account)
+            yield connection, permits
+    except BaseException:
+        for permit in permits:
+            app.pacing.leave(permit, Result.OTHER)
+        raise
+
+
+def _hold(app: App, connection: Connection, account: str, request_id: str, now: int) -> None:
+    """Put a request off whose account has its share of this process under way."""
+    request = analyses.find(connection, account, request_id, lock=True)
+    if request is not None and request.state == analyses.WAITING:
+        due_at = now + int(1000 * BUSY_SECONDS * (1 + app.effects.jitter()))
+        ending.park(app, connection, request, ACCOUNT_BUSY, due_at)
+
+
+def _resume(app: App, account: str, request_id: str) -> bool:
+    """Look again at a request in a place of its account; whether it was run."""
     with app.database.read() as connection:
         request = analyses.find(connection, account, request_id)
         sealed = analyses.sealed_input(connection, account, request_id)
         if request is None or request.state != analyses.WAITING or sealed is None:
-            return
+            return False
         try:
             payload = app.vault.decrypt(connection, account, _purpose(request_id), sealed)
         except DoesNotOpen:
             payload = None
-    mail = None if payload is None else _read_mail(payload)
-    with app.database.write() as connection:
-        gate.share(connection, account)
-        if mail is None:
+    given = None if payload is None else _Given.read(Operation(request.operation), payload)
+    with _claiming(app, account) as (connection, permits):
+        if given is None:
             _end_unreadable(app, connection, account, request_id)
-            return
-        claimed = _claim(app, connection, account, request_id, mail, app.effects.now_ms())
-    if claimed is not None:
-        _send(app, claimed, mail)
+            return False
+        now = app.effects.now_ms()
+        claimed = _claim(app, connection, account, request_id, given, permits, now)
+    if claimed is None:
+        return False
+    _send(app, claimed, given.input)
+    return True
 
 
 def _end_unreadable(app: App, connection: Connection, account: str, request_id: str) -> None:
@@ -131,7 +239,13 @@ def _end_unreadable(app: App, connection: Connection, account: str, request_id: 
 
 
 def _claim(
-    app: App, connection: Connection, account_id: str, request_id: str, mail: MailInput, now: int
+    app: App,
+    connection: Connection,
+    account_id: str,
+    request_id: str,
+    given: _Given,
+    permits: list[Permit],
+    now: int,
 ) -> _Claimed | None:
     """Decide what becomes of a waiting request, in the caller's one transaction.
 
@@ -158,13 +272,24 @@ def _claim(
         # An account that nothing is known of has consent off.
         ending.skip(app, connection, request, "consent")
         return None
-    signals = answer_by_rules(mail) if request.operation == Operation.CLASSIFY else None
-    if signals is not None:
-        ending.complete_by_rules(app, connection, request, account, signals)
+    digest = None
+    found = _by_rules(request, given.input)
+    if found is None:
+        digest = reuse.digest_of(app, connection, account, request, given.content)
+        found = reuse.earlier(app, connection, request, digest)
+    if found is not None:
+        ending.complete_without_call(app, connection, request, account, found)
         return None
     own = keys.active(connection, account_id)
     decision = decide(_situation(app, request, account, own, now))
-    return _act(app, connection, request, account, decision, own, now)
+    return _act(app, connection, request, account, decision, own, digest, permits, now)
+
+
+def _by_rules(request: analyses.Request, given: AnalysisInput) -> ending.Found | None:
+    if request.operation != Operation.CLASSIFY or not isinstance(given, MailInput):
+        return None
+    signals = answer_by_rules(given)
+    return None if signals is None else ending.Found(signals=signals.signals())
 
 
 def _act(
@@ -174,6 +299,8 @@ def _act(
     account: accounts.Account,
     decision: Decision,
     own: dict[str, keys.KeyRecord],
+    digest: bytes | None,
+    permits: list[Permit],
     now: int,
 ) -> _Claimed | None:
     key_id: str | None
@@ -195,9 +322,16 @@ def _act(
             app, connection, request, "rate_limited", held_back + int(2000 * app.effects.jitter())
         )
         return None
+    permit = _permit(app, request, provider, scope)
+    if isinstance(permit, Hold):
+        due_at = now + int(1000 * permit.seconds * (1 + app.effects.jitter() / 2))
+        ending.park(app, connection, request, permit.reason, due_at)
+        return None
+    permits.append(permit)
     period = request.credit_period_at
     if key_id is None and period is None:
         if not credits.reserve(connection, account):
+            app.pacing.leave(permit, Result.OTHER)
             ending.skip_for_credits(app, connection, request, account)
             return None
         period = account.period_start_at
@@ -217,10 +351,18 @@ def _act(
             attempt=request.attempt + 1,
             # A key of another secret with the same id is another key: its number tells.
             key_revision=own[provider].revision if key_id else None,
+            key_validation=own[provider].validation_no if key_id else None,
+            reuse_digest=digest,
         ),
         period,
+        permit,
         now,
     )
+
+
+def _permit(app: App, request: analyses.Request, provider: Provider, scope: str) -> Permit | Hold:
+    holder = f"{request.account_id}/{request.request_id}/{request.attempt + 1}"
+    return app.pacing.enter(provider.value, scope, holder)
 
 
 def _start(
@@ -230,6 +372,7 @@ def _start(
     account: accounts.Account,
     sent: Sent,
     period: int | None,
+    permit: Permit,
     now: int,
 ) -> _Claimed:
     operation = operation_of(sent.operation)
@@ -247,19 +390,20 @@ def _start(
         now=now,
     )
     stored = keys.stored_key(connection, sent.key_id) if sent.key_id else None
-    return _Claimed(sent=sent, account=account, stored=stored, timeout=operation.timeout)
+    return _Claimed(sent=sent, account=account, stored=stored, permit=permit)
 
 
-def _send(app: App, claimed: _Claimed, mail: MailInput) -> None:
+def _send(app: App, claimed: _Claimed, given: AnalysisInput) -> None:
     """Call the provider, with no transaction open, and complete the attempt, come what may."""
     sent = claimed.sent
     started = app.effects.monotonic()
     try:
-        outcome = _ask(app, claimed, mail)
+        outcome = _ask(app, claimed, given)
     except Exception as error:  # noqa: BLE001 -- the attempt is on the books and must be ended
         log.error("analysis_failed", error=type(error).__name__, request_id=sent.request_id)
         outcome = _not_sent(OutcomeClass.BAD_REQUEST, "internal_error")
     seconds = app.effects.monotonic() - started
+    _learn(app, claimed.permit, outcome)
     try:
         persistently(app, lambda: complete(app, sent, outcome, seconds))
     except EventRefused:
@@ -267,13 +411,33 @@ def _send(app: App, claimed: _Claimed, mail: MailInput) -> None:
         persistently(app, lambda: abandon(app, sent))
 
 
-def _ask(app: App, claimed: _Claimed, mail: MailInput) -> Answer | Failure:
+def _learn(app: App, permit: Permit, outcome: Answer | Failure) -> None:
+    """Give the permit back with what the call told, and tell of a breaker that it turned."""
+    turn = app.pacing.leave(permit, *result_of(outcome))
+    if turn is None:
+        return
+    told = ProviderHealthChanged(
+        provider=Provider(permit.provider),
+        healthy=turn is Turn.CLOSED,
+        since=moment(app.effects),
+        reason="answers again" if turn is Turn.CLOSED else "calls fail",
+    )
+
+    def tell() -> None:
+        with app.database.write() as connection:
+            app.emit(connection, told, account=ABOUT_ALL)
+
+    persistently(app, tell)
+    log.warning("provider_health_changed", provider=permit.provider, turn=turn.value)
+
+
+def _ask(app: App, claimed: _Claimed, given: AnalysisInput) -> Answer | Failure:
     sent = claimed.sent
     secret = _secret(app, claimed)
     if isinstance(secret, Failure):
         return secret
     question = operation_of(sent.operation).question(
-        mail,
+        given,
         model=sent.model,
         categories=[CustomCategory.model_validate(c) for c in claimed.account.custom_categories],
         overrides=[CategoryOverride.model_validate(o) for o in claimed.account.category_overrides],
@@ -288,7 +452,7 @@ def _secret(app: App, claimed: _Claimed) -> SecretStr | Failure:
         platform = app.settings.platform_key(sent.provider)
         return platform or _not_sent(OutcomeClass.BAD_REQUEST, "platform_unavailable")
     if claimed.stored is None:
-        return _not_sent(OutcomeClass.BAD_REQUEST, "key_unreadable")
+        return _not_sent(OutcomeClass.BAD_REQUEST, KEY_UNREADABLE)
     try:
         return SecretStr(
             app.vault.open_key(
@@ -298,13 +462,13 @@ def _secret(app: App, claimed: _Claimed) -> SecretStr | Failure:
                 key_id=sent.key_id,
             )
         )
-    except (DoesNotOpen, MasterKeyMissing) as error:
+    except (DoesNotOpen, MasterKeyMissing, MasterKeyUnavailable) as error:
         app.instruments.vault_failures.labels(type(error).__name__).inc()
         log.error("key_does_not_open", key_id=sent.key_id, reason=type(error).__name__)
-        if isinstance(error, MasterKeyMissing):
-            # The operator's mistake, and mended without the user: the request waits.
-            return _not_sent(OutcomeClass.UNAVAILABLE, "master_key_missing")
-        return _not_sent(OutcomeClass.BAD_REQUEST, "key_unreadable")
+        if not isinstance(error, DoesNotOpen):
+            # The operator's mistake or an outage, and mended without the user: the request waits.
+            return _not_sent(OutcomeClass.UNAVAILABLE, MASTER_KEY_UNAVAILABLE)
+        return _not_sent(OutcomeClass.BAD_REQUEST, KEY_UNREADABLE)
 
 
 def _not_sent(kind: OutcomeClass, code: str) -> Failure:
@@ -337,18 +501,8 @@ def _situation(
             if app.settings.platform_key(provider) is not None
         ],
         waited_ms=now - request.created_at,
+        out={Provider(name) for name in app.pacing.out()},
     )
-
-
-def _read_mail(payload: bytes) -> MailInput:
-    try:
-        return MailInput.model_validate_json(payload)
-    except ValidationError:
-        raise EventRefused(
-            "invalid_input",
-            "The sealed input is not a mail: send the fields subject, from, to, cc, date, text, "
-            "html and headers, as the event reference has them.",
-        ) from None
 
 
 def _purpose(request_id: str) -> str:

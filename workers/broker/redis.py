@@ -75,6 +75,10 @@ class Consumer(_RedisConsumer):
     message_cache: list[bytes | None]
     queued_message_ids: set[str]
 
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)  # type: ignore[no-untyped-call]  # as above
+        self._unreadable_ids: set[str] = set()
+
     def __next__(self) -> MessageProxy | None:
         try:
             return self._next()
@@ -103,19 +107,31 @@ class Consumer(_RedisConsumer):
     def ack(self, message: MessageProxy) -> None:
         try:
             super().ack(message)  # type: ignore[no-untyped-call]  # as above
-        except redis.TimeoutError as error:
-            raise ConnectionClosed(error) from None
+        except (ConnectionClosed, redis.TimeoutError) as error:
+            self._wait_for_broker(error)
+        finally:
+            self._unreadable_ids.discard(message.options[_ID])
 
     def nack(self, message: MessageProxy) -> None:
+        self._unreadable_ids.discard(message.options[_ID])
         if not self.broker.stopping.is_set():
             super().nack(message)  # type: ignore[no-untyped-call]  # as above
             return
         try:
             self.requeue([message])  # type: ignore[no-untyped-call]  # as above
         except (redis.ConnectionError, redis.TimeoutError) as error:
-            raise ConnectionClosed(error) from None
+            self._wait_for_broker(error)
         finally:
             self.queued_message_ids.discard(message.message_id)
+
+    def _wait_for_broker(self, error: Exception) -> None:
+        """Have dramatiq try again, unless this process stops: then the message comes again.
+
+        Its redelivery does no harm, and a broker that went first would keep this process waiting
+        until the drain's end.
+        """
+        if not self.broker.stopping.is_set():
+            raise ConnectionClosed(error) from None
 
     def _read(self, data: bytes) -> Message[Any]:
         message = read_message(self.broker, self.queue_name, data, keep=(_ID,))
@@ -125,13 +141,18 @@ class Consumer(_RedisConsumer):
         return unreadable(self.queue_name, data, {_ID: self._id_of(data)})
 
     def _id_of(self, data: bytes) -> str:
-        """Find under which id a message was fetched; it cannot be read from its text."""
+        """Find under which id a message was fetched; it cannot be read from its text.
+
+        The same text may have been fetched several times: each id is given once.
+        """
         queue = f"{self.broker.namespace}:{self.queue_name}"
         taken = f"{self.broker.namespace}:__acks__.{self.broker.broker_id}.{self.queue_name}"
         client = self.broker.client
         ids: list[Any] = list(client.smembers(taken))
         if ids:
             for message_id, stored in zip(ids, client.hmget(f"{queue}.msgs", ids), strict=True):
-                if stored == data:
-                    return str(message_id, "utf-8")
+                found = str(message_id, "utf-8", "replace")
+                if stored == data and found not in self._unreadable_ids:
+                    self._unreadable_ids.add(found)
+                    return found
         return "unknown"

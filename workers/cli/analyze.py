@@ -1,16 +1,26 @@
 """`byok analyze`: mails from files, through the queue, to results."""
 
+import re
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from events import AnalysisRequested, EventRefused, Operation, ProviderChoice, seal_input
+from events import (
+    AnalysisInput,
+    AnalysisRequested,
+    EventRefused,
+    MailInput,
+    Operation,
+    ProviderChoice,
+    ThreadInput,
+    ThreadMessage,
+    seal_input,
+)
 from store import analyses
-from workers.analyses.mail import MailUnreadable, read_eml
+from workers.analyses.mail import MailUnreadable, body_text, read_eml
 from workers.app import App
 from workers.cli.account import AccountArgument, require_account
 from workers.cli.console import (
@@ -22,21 +32,20 @@ from workers.cli.console import (
     open_app,
     refuse,
     show,
-    table,
     wait_for,
 )
+from workers.cli.results import Asked, described, results_table
 
-LONGEST_NAME = 28
 LARGEST_FILE = 64 * 1024 * 1024
 
+_ADDRESS = re.compile(r"[^\s<>,;:\"()@]{1,64}@[^\s<>,;:\"()@]{1,255}")
+"""Lengths by RFC 5321, 4.5.3.1."""
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """A mail that was published as a request, or why it was not."""
 
-    file: str
-    request_id: str | None
-    refused: str = ""
+def _an_address(given: str | None) -> str | None:
+    if given is not None and not _ADDRESS.fullmatch(given):
+        raise typer.BadParameter("that is no e-mail address")
+    return given
 
 
 def analyze(
@@ -46,11 +55,20 @@ def analyze(
     operation: Annotated[Operation, typer.Option(help="What to do.")] = Operation.CLASSIFY,
     provider: Annotated[ProviderChoice, typer.Option(help="Whom to ask.")] = ProviderChoice.AUTO,
     model: Annotated[str | None, typer.Option(help="A model of the provider.")] = None,
+    own_address: Annotated[
+        str | None,
+        typer.Option(
+            help="Of thread_state: whose mailbox it is; without it, the mail's first To.",
+            callback=_an_address,
+        ),
+    ] = None,
     wait: Wait = False,
     timeout: Timeout = 120,
     as_json: AsJson = False,
 ) -> None:
     """Analyse mails. Example: `byok analyze acme inbox/ --wait --json`.
+
+    For `--operation thread_state` each mail is a thread of one message.
 
     A file that is no mail gets a line that says so; the others go on. Exit 1 where a file was
     refused.
@@ -59,7 +77,14 @@ def analyze(
         require_account(app, account)
         asked = [
             publish_mail(
-                app, account, name, raw, operation=operation, provider=provider, model=model
+                app,
+                account,
+                name,
+                raw,
+                operation=operation,
+                provider=provider,
+                model=model,
+                own_address=own_address,
             )
             for name, raw in _mails(path)
         ]
@@ -74,7 +99,7 @@ def analyze(
             for line in lines:
                 emit_json(line)
         else:
-            show(signals_table(lines))
+            show(results_table(lines, operation))
     refused = sum(1 for one in asked if one.refused)
     if refused:
         refuse(f"{refused} of {len(asked)} files were refused.")
@@ -89,13 +114,14 @@ def publish_mail(
     operation: Operation,
     provider: ProviderChoice,
     model: str | None = None,
+    own_address: str | None = None,
 ) -> Asked:
     """Seal one mail and publish its request. `raw` is the mail, or a sentence why there is none."""
     if isinstance(raw, str):
         return Asked(file, None, raw)
     request_id = f"req_{app.effects.new_id()}"
     try:
-        mail = read_eml(raw)
+        given = _input(read_eml(raw), operation, own_address)
         app.publisher.publish(
             AnalysisRequested(
                 request_id=request_id,
@@ -103,7 +129,7 @@ def publish_mail(
                 provider=provider,
                 model=model,
                 sealed_input=seal_input(
-                    mail.to_json(),
+                    given.to_json(),
                     app.settings.sealing_public,
                     account=account,
                     request_id=request_id,
@@ -123,68 +149,24 @@ def unfinished(app: App, account: str, request_ids: Sequence[str]) -> int:
     return len(request_ids) - sum(1 for one in found if one.state in analyses.TERMINAL)
 
 
-def described(
-    app: App, account: str, asked: Sequence[Asked], operation: Operation
-) -> list[dict[str, Any]]:
-    """One line per mail, in the order given, as `analyze --json` tells it."""
-    ids = [one.request_id for one in asked if one.request_id is not None]
-    with app.database.read() as connection:
-        found = {one.request_id: one for one in analyses.find_many(connection, account, ids)}
-    return [_described(one, found.get(one.request_id or ""), operation) for one in asked]
+def _input(mail: MailInput, operation: Operation, own_address: str | None) -> AnalysisInput:
+    """What the operation reads: the mail, or a thread of this one message.
 
-
-def signals_table(lines: Sequence[dict[str, Any]], *, limit: int | None = None) -> Any:
-    """A table of results; with `limit` only the first ones."""
-    made = table(
-        "Signals", "mail", "state", "by", "paid by", "category", "urgency", "flags", ">sure"
+    Raises `MailUnreadable` where nothing says whose thread it is.
+    """
+    if operation is not Operation.THREAD_STATE:
+        return mail
+    message = ThreadMessage(
+        sender=mail.sender, to=mail.to, cc=mail.cc, date=mail.date, text=body_text(mail)
     )
-    for line in lines[:limit]:
-        result = line["result"] or {}
-        flags = [
-            name.removeprefix("is_").replace("_", " ")
-            for name, value in result.items()
-            if value is True
-        ]
-        state = line["state"] + (f": {line['reason']}" if line["reason"] else "")
-        confidence = result.get("confidence")
-        made.add_row(
-            _shortened(line["file"]),
-            state,
-            line["by"] or "",
-            line["credential"] or "",
-            result.get("category", ""),
-            result.get("urgency", ""),
-            ", ".join(flags),
-            "" if confidence is None else f"{confidence:.2f}",
+    found = _ADDRESS.search(mail.to)
+    address = own_address or (found and found[0])
+    if not address:
+        raise MailUnreadable(
+            "The mail's To header names no address: say whose mailbox it is from with "
+            "--own-address."
         )
-    return made
-
-
-def _shortened(name: str) -> str:
-    """A file's name in at most as many characters as leave room for the signals."""
-    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
-
-
-def _described(
-    one: Asked, request: analyses.Request | None, operation: Operation
-) -> dict[str, Any]:
-    completed = request is not None and request.state == analyses.COMPLETED
-    by_model = completed and request is not None and request.answered_by == "model"
-    return {
-        "file": one.file,
-        "request_id": one.request_id,
-        "state": request.state if request else ("refused" if one.refused else "queued"),
-        "reason": one.refused or (request.reason if request else ""),
-        "operation": operation.value,
-        "provider": request.provider if request and by_model else None,
-        "model": request.model if request and by_model else None,
-        "credential": (request.credential or "none") if request else "none",
-        "key_id": request.key_id if request and by_model else None,
-        "by": request.answered_by if request else None,
-        "result": request.result if request else None,
-        "usage": request.usage if request else None,
-        "attempts": request.attempt if request else 0,
-    }
+    return ThreadInput(own_address=address, messages=(message,))
 
 
 def _mails(path: str) -> Iterator[tuple[str, bytes | str]]:

@@ -18,6 +18,7 @@ from events import BrokerAway, EventRefused, NotClaimed, Refused
 from events.redaction import redact
 from store import migrate
 from store.engine import is_unavailable
+from store.masterkeys import DoesNotOpen, MasterKeyMissing, MasterKeyUnavailable
 from workers import logs
 from workers.app import App
 from workers.settings import ConfigurationError, Settings
@@ -115,6 +116,9 @@ def guard(command: Callable[[], Any]) -> int:
         BrokerAway,
         NotClaimed,
         Refused,
+        DoesNotOpen,
+        MasterKeyMissing,
+        MasterKeyUnavailable,
     ) as error:
         sentence = str(error)
     except (redis.ConnectionError, redis.TimeoutError):

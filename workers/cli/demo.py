@@ -23,9 +23,10 @@ from events import (
 from store import accounts, outbox
 from workers import logs
 from workers.app import App
-from workers.cli.analyze import Asked, described, publish_mail, signals_table, unfinished
+from workers.cli.analyze import publish_mail, unfinished
 from workers.cli.console import err, out, refuse, show, table, wait_for
 from workers.cli.keys import described_keys, give_key, is_settled, keys_table
+from workers.cli.results import Asked, described, signals_table
 from workers.cli.usage import read_card, show_card
 from workers.effects import moment
 from workers.settings import Settings

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from events import KeyAdded, KeyRemoved, KeyReplaced, KeyTested, Provider, seal_key
+from store import accounts
 from store import keys as stored_keys
 from store.keys import KeyRecord
 from workers.app import App
@@ -130,12 +131,10 @@ def show_keys(
     """Show an account's keys. Example: `byok keys show acme --json`."""
     with open_app() as app:
         require_account(app, account)
-        with app.database.read() as connection:
-            active = stored_keys.active(connection, account)
         shown = [
-            _described(key)
-            for name, key in sorted(active.items())
-            if provider is None or name == provider
+            key
+            for key in described_keys(app, account)
+            if provider is None or key["provider"] == provider
         ]
         if as_json:
             emit_json({"account": account, "keys": shown})
@@ -193,7 +192,7 @@ def keys_table(title: str, described: list[dict[str, Any]]) -> Any:
         made.add_row(
             key["provider"],
             f"[{colour}]{key['status'].capitalize()}[/{colour}]",
-            key["reason"],
+            key["reason"] if key["unusable_reason"] != "plan" else "plan without BYOK",
             f"…{key['last4']}" if key["last4"] else "not kept",
             key["key_id"],
             _short(key["added_at"]),
@@ -207,7 +206,7 @@ def described_keys(app: App, account: str) -> list[dict[str, Any]]:
     """The account's keys, as `keys show --json` tells them."""
     with app.database.read() as connection:
         active = stored_keys.active(connection, account)
-    return [_described(key) for _, key in sorted(active.items())]
+    return [_described(app, key) for _, key in sorted(active.items())]
 
 
 def give_key(
@@ -287,13 +286,13 @@ def _read_key(provider: Provider) -> str:
 def _tell(app: App, account: str, key_id: str, *, in_full: bool, as_json: bool) -> None:
     if as_json:
         if in_full:
-            emit_json(_described(_find(app, key_id)))
+            emit_json(_described(app, _find(app, key_id)))
         else:
             emit_json({"account": account, "key_id": key_id})
         return
     out.print(key_id, highlight=False, soft_wrap=True)
     if in_full:
-        show(keys_table("", [_described(_find(app, key_id))]))
+        show(keys_table("", [_described(app, _find(app, key_id))]))
 
 
 def _require_key(app: App, account: str, provider: Provider) -> KeyRecord:
@@ -316,7 +315,8 @@ def _find(app: App, key_id: str) -> KeyRecord:
     return key
 
 
-def _described(key: KeyRecord) -> dict[str, Any]:
+def _described(app: App, key: KeyRecord) -> dict[str, Any]:
+    reason = _why_unused(app, key)
     return {
         "key_id": key.key_id,
         "provider": key.provider,
@@ -327,7 +327,22 @@ def _described(key: KeyRecord) -> dict[str, Any]:
         "tested_at": _iso(key.tested_at),
         "requests": key.requests,
         "allow_platform_fallback": key.allow_platform_fallback,
+        "usable": reason is None,
+        "unusable_reason": reason,
     }
+
+
+def _why_unused(app: App, key: KeyRecord) -> str | None:
+    """Why no request is paid with this key now, or `None`: the plan first, then the key's state."""
+    with app.database.read() as connection:
+        account = accounts.find(connection, key.account_id)
+    if account is None or not app.includes_byok(account.plan, account.plan_status):
+        return "plan"
+    if key.status != "valid":
+        return key.status
+    if key.suspect_at is not None:
+        return "in_doubt"
+    return "no_quota" if key.reason == "no_quota" else None
 
 
 def _iso(at_ms: int | None) -> str | None:

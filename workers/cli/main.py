@@ -4,7 +4,20 @@ import sys
 
 import typer
 
-from workers.cli import account, analyze, contract, demo, events, failed, keys, roles, setup, usage
+from workers.cli import (
+    account,
+    analyze,
+    contract,
+    demo,
+    events,
+    failed,
+    keys,
+    rekey,
+    revalidate,
+    roles,
+    setup,
+    usage,
+)
 from workers.cli.console import guard
 
 app = typer.Typer(
@@ -24,6 +37,8 @@ app.command("keygen")(setup.keygen)
 app.add_typer(setup.database, name="db", help="The database's schema.")
 app.add_typer(account.commands, name="account", help="Accounts: plan, consent, credits.")
 app.add_typer(keys.commands, name="keys", help="An account's provider keys.")
+app.command("rekey")(rekey.rekey)
+app.command("revalidate")(revalidate.revalidate)
 app.command("analyze")(analyze.analyze)
 app.command("usage")(usage.usage)
 app.command("events")(events.events)

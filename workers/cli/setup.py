@@ -14,9 +14,11 @@ from events import Provider
 from events.broker import BrokerAway, PublishingBroker
 from events.sealing import SealingKeys
 from events.signing import SigningKey
-from store import leases, migrate, vault
+from store import leases, migrate
+from store.masterkeys import MasterKeyMissing, MasterKeyUnavailable
 from workers.app import App
 from workers.cli.console import AsJson, emit_json, open_app, out, refuse, show, table
+from workers.cli.oldkeys import tell_master_keys, tell_sealing_keys
 from workers.settings import ConfigurationError, new_named_key
 
 database = typer.Typer(no_args_is_help=True)
@@ -111,7 +113,7 @@ def doctor(*, as_json: AsJson = False) -> None:
 def _look(part: str, check: Callable[[App], str], app: App) -> Finding:
     try:
         return Finding(part, ok=True, told=check(app))
-    except (ConfigurationError, ValueError) as error:
+    except (ConfigurationError, ValueError, MasterKeyMissing, MasterKeyUnavailable) as error:
         return Finding(part, ok=False, told=str(error))
     except (BrokerAway, redis.RedisError, SQLAlchemyError, OSError) as error:
         return Finding(part, ok=False, told=f"cannot be reached ({type(error).__name__})")
@@ -157,27 +159,6 @@ def _database_check(app: App) -> str:
     return f"{app.database.url.get_backend_name()}, schema up to date"
 
 
-def _master_keys(app: App) -> str:
-    held = set(app.settings.master_key_ring)
-    if migrate.missing(app.database):
-        return f"{len(held)} held"
-    with app.database.read() as connection:
-        needed = vault.master_keys_in_use(connection)
-    if needed - held:
-        raise ValueError(
-            f"stored values need {', '.join(sorted(needed - held))}, which BYOK_MASTER_KEYS lacks"
-        )
-    return f"{len(held)} held, {len(needed)} in use"
-
-
-def _sealing_keys(app: App) -> str:
-    keys = app.settings.sealing_key_ring
-    public = app.settings.sealing_public
-    if public.key_id not in keys.private:
-        raise ValueError("BYOK_SEALING_PUBLIC_KEY is not one of BYOK_SEALING_KEYS")
-    return f"{len(keys.private)} held, current {keys.current.key_id}"
-
-
 def _roles(app: App) -> str:
     with app.database.read() as connection:
         live = leases.live_roles(connection, app.effects.now_ms())
@@ -201,8 +182,8 @@ _CHECKS: dict[str, Callable[[App], str]] = {
     "redis": _redis,
     "clock": _clock,
     "database": _database_check,
-    "master keys": _master_keys,
-    "sealing keys": _sealing_keys,
+    "master keys": tell_master_keys,
+    "sealing keys": tell_sealing_keys,
     "publishers": _sources,
     "roles": _roles,
     **{provider.value: _provider(provider) for provider in Provider},

@@ -20,7 +20,7 @@ from events.sealing import key_info
 from store import accounts, analyses, gate, keys, waiting
 from workers.app import App
 from workers.boundary import Handlers
-from workers.keychanges import announce, cause_of
+from workers.keychanges import announce, announce_use, cause_of
 from workers.keys.validation import VALIDATE_ACTOR, VALIDATIONS_QUEUE
 from workers.providers.shape import ShapeProblem, check_shape
 
@@ -61,14 +61,28 @@ def given(app: App, envelope: Envelope, data: KeyAdded | KeyReplaced) -> None:
             event_id=envelope.id,
         ):
             return
-        for old in keys.superseded(connection, account, provider, data.key_id):
+        superseded = keys.superseded(connection, account, provider, data.key_id)
+        for old in superseded:
             announce(
                 app, connection, keys.destroy(connection, old, cause_of(app, "replaced", envelope))
             )
         announce(app, connection, _put(app, connection, envelope, data, checked))
+        _tell_of_plan(app, connection, envelope, data.key_id)
         analyses.wake(connection, account, analyses.KEY_WAITS, now)
+    if superseded:
+        app.database.scrub()
     if isinstance(checked, SecretStr):
         look_now(app, data.key_id)
+
+
+def _tell_of_plan(app: App, connection: Connection, envelope: Envelope, key_id: str) -> None:
+    """A key on a plan without BYOK is kept, not used, and its owner is told to upgrade."""
+    account = accounts.find(connection, envelope.subject)
+    key = keys.find(connection, key_id)
+    if account is None or key is None or app.includes_byok(account.plan, account.plan_status):
+        return
+    cause = cause_of(app, "plan_lacking", envelope)
+    announce_use(app, connection, key, included=False, cause=cause)
 
 
 def updated(app: App, envelope: Envelope, data: KeyUpdated) -> None:
@@ -122,6 +136,7 @@ def removed(app: App, envelope: Envelope, data: KeyRemoved) -> None:
                 app, connection, keys.destroy(connection, key, cause_of(app, "removed", envelope))
             )
         analyses.wake(connection, account, analyses.KEY_WAITS, app.effects.now_ms())
+    app.database.scrub()
 
 
 def look_now(app: App, key_id: str) -> None:

@@ -10,11 +10,13 @@ from sqlalchemy import Connection
 
 from events import KeyStatus, Provider
 from store import accounts, analyses, gate, keys, ledger
-from store.masterkeys import DoesNotOpen, MasterKeyMissing
+from store.masterkeys import DoesNotOpen, MasterKeyMissing, MasterKeyUnavailable
+from store.vault import StoredKey
 from workers.app import App
 from workers.billing import ledger_row, record
 from workers.boundary import persistently
 from workers.keychanges import announce, cause_of
+from workers.keys.schedule import NO_QUOTA, next_look, period_ms
 from workers.providers.port import Failure, OutcomeClass, Proof
 from workers.providers.verdict import judge_outcome
 
@@ -23,33 +25,37 @@ log = structlog.get_logger(__name__)
 VALIDATIONS_QUEUE = "validations"
 VALIDATE_ACTOR = "validate_key"
 
-NO_QUOTA = "no_quota"
 FIRST_RETRY_SECONDS = 2
 LONGEST_RETRY_SECONDS = 15 * 60
 INVALID_RECHECK_FACTOR = 4
 """A key that stays Invalid is looked at less often: after this many periods at most."""
 
+UNREADABLE = "unreadable"
+"""The reason of a key whose stored secret was altered or moved: it has to be given anew."""
+
 
 def validate(app: App, key_id: str) -> None:
-    """Ask the provider about a key and write the verdict."""
+    """Ask the provider about a key and write the verdict.
+
+    A key that does not open is Invalid, reason `unreadable`. One whose master key is missing or
+    away is left as it is and looked at again: that is the operator's to mend.
+    """
     now = app.effects.now_ms()
     with app.database.write() as connection:
         key = keys.begin_validation(connection, key_id, now)
         stored = keys.stored_key(connection, key_id) if key else None
-    if key is None or stored is None:
+    if key is None:
         return
-    provider = Provider(key.provider)
     try:
-        secret = SecretStr(
-            app.vault.open_key(
-                stored, account=key.account_id, provider=key.provider, key_id=key.key_id
-            )
-        )
-    except (DoesNotOpen, MasterKeyMissing) as error:
+        secret = _open(app, key, stored)
+    except (DoesNotOpen, MasterKeyMissing, MasterKeyUnavailable) as error:
         reason = type(error).__name__
         app.instruments.vault_failures.labels(reason).inc()
         log.error("key_does_not_open", key_id=key_id, reason=reason)
+        broken = isinstance(error, DoesNotOpen)
+        persistently(app, lambda: _conclude_unopened(app, key, broken=broken))
         return
+    provider = Provider(key.provider)
     outcome = app.calls.run(
         app.providers[provider].probe(
             secret,
@@ -64,15 +70,55 @@ def validate(app: App, key_id: str) -> None:
     persistently(app, lambda: _conclude(app, key, outcome))
 
 
+def _open(app: App, key: keys.KeyRecord, stored: StoredKey | None) -> SecretStr:
+    if stored is None:
+        raise DoesNotOpen
+    return SecretStr(
+        app.vault.open_key(stored, account=key.account_id, provider=key.provider, key_id=key.key_id)
+    )
+
+
+def _conclude_unopened(app: App, key: keys.KeyRecord, *, broken: bool) -> None:
+    """Write down that a key does not open: by its own fault (`broken`), or for want of a master."""
+    with app.database.write() as connection:
+        gate.alone(connection, key.account_id)
+        current = _still(connection, key)
+        if current is None:
+            return
+        status = KeyStatus.INVALID if broken else KeyStatus(current.status)
+        reason = UNREADABLE if broken else current.reason
+        change = keys.set_status(
+            connection,
+            current,
+            status=status.value,
+            reason=reason,
+            validate_at=_next_look(app, current, status, reason, retry_after=None, told=broken),
+            succeeded=False,
+            told=broken,
+            cause=cause_of(app, "validated"),
+        )
+        announce(app, connection, change)
+        if broken:
+            now = app.effects.now_ms()
+            analyses.wake(connection, key.account_id, analyses.KEY_WAITS, now)
+
+
+def _still(connection: Connection, key: keys.KeyRecord) -> keys.KeyRecord | None:
+    """The key as it stands, or `None` where another validation or another secret came since."""
+    current = keys.find(connection, key.key_id)
+    if current is None or current.validation_no != key.validation_no:
+        log.info("late_verdict_ignored", key_id=key.key_id)
+        return None
+    return current
+
+
 def _conclude(app: App, key: keys.KeyRecord, outcome: Proof | Failure) -> None:
     with app.database.write() as connection:
         gate.alone(connection, key.account_id)
         _bill(app, connection, key, outcome)
-        current = keys.find(connection, key.key_id)
-        if current is None or current.validation_no != key.validation_no:
-            log.info("late_verdict_ignored", key_id=key.key_id)
-            return
-        _write_verdict(app, connection, current, outcome)
+        current = _still(connection, key)
+        if current is not None:
+            _write_verdict(app, connection, current, outcome)
 
 
 def _write_verdict(
@@ -86,7 +132,14 @@ def _write_verdict(
         key,
         status=verdict.status.value,
         reason=verdict.reason,
-        validate_at=_next_look(app, key, verdict.status, verdict.reason, outcome, told=told),
+        validate_at=_next_look(
+            app,
+            key,
+            verdict.status,
+            verdict.reason,
+            retry_after=outcome.retry_after if isinstance(outcome, Failure) else None,
+            told=told,
+        ),
         succeeded=kind is OutcomeClass.OK,
         told=told,
         cause=cause_of(app, "validated"),
@@ -101,26 +154,25 @@ def _next_look(
     key: keys.KeyRecord,
     status: KeyStatus,
     reason: str,
-    outcome: Proof | Failure,
     *,
+    retry_after: float | None,
     told: bool,
 ) -> int:
     """When the key is to be validated next, in Unix ms."""
-    period = app.settings.revalidate_hours * 3600
+    now = app.effects.now_ms()
     if not told or status is KeyStatus.PENDING:
         wait = min(
             FIRST_RETRY_SECONDS * 2.0 ** min(key.validation_failures, 16), LONGEST_RETRY_SECONDS
         )
-        if isinstance(outcome, Failure) and outcome.retry_after is not None:
-            wait = max(wait, outcome.retry_after)
+        wait = max(wait, retry_after or 0)
     elif reason == NO_QUOTA:
         wait = keys.QUOTA_PROBE_SECONDS
-    elif status is KeyStatus.INVALID:
-        wait = period * min(1 + key.validation_failures, INVALID_RECHECK_FACTOR)
     else:
-        wait = period
-    # Spread over a tenth, so that keys that came together do not come back together.
-    return app.effects.now_ms() + int(wait * 1000 * (1 + 0.1 * app.effects.jitter()))
+        invalid = status is KeyStatus.INVALID
+        periods = min(1 + key.validation_failures, INVALID_RECHECK_FACTOR) if invalid else 1
+        return next_look(key.key_id, now, period_ms(app), periods)
+    # Spread over a tenth, so that keys that failed together do not come back together.
+    return now + int(wait * 1000 * (1 + 0.1 * app.effects.jitter()))
 
 
 def _bill(app: App, connection: Connection, key: keys.KeyRecord, outcome: Proof | Failure) -> None:

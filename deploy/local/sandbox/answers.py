@@ -7,6 +7,7 @@ from typing import Any
 from deploy.local.sandbox import schema_answer
 from deploy.local.sandbox.mail_reading import CATEGORIES, Reading, find_mail, read_mail
 from deploy.local.sandbox.schema_answer import Schema
+from deploy.local.sandbox.thread_reading import find_thread, read_thread
 
 OFF_SCHEMA = '["this answer breaks the schema on purpose"]'
 """Both providers want an object at the root of a schema, so that an array never fits."""
@@ -16,17 +17,30 @@ REFUSAL = "I'm sorry, I can't assist with that request."
 
 def compose(user_text: str, schema: Schema | None) -> str:
     """The answer to `user_text`; raises `schema_answer.SchemaRefused`."""
-    reading = read_mail(find_mail(user_text))
+    reading, states = _read(user_text)
     if schema is None:
         return _summary(reading)
-    return json.dumps(schema_answer.answer(schema, _Suggestions(reading)))
+    return json.dumps(schema_answer.answer(schema, _Suggestions(reading, states)))
+
+
+def _read(user_text: str) -> tuple[Reading, Sequence[str]]:
+    """The mail, or a thread's last one, and the states of the thread."""
+    thread = find_thread(user_text)
+    if thread is None:
+        return read_mail(find_mail(user_text)), ()
+    read = read_thread(thread)
+    return read.last, (read.state,)
 
 
 class _Suggestions:
-    """The values of the properties that a mail's analysis is known to have, best first."""
+    """The values of the properties that a mail's analysis is known to have, best first.
 
-    def __init__(self, reading: Reading) -> None:
+    `states` are those of the thread, where it is one.
+    """
+
+    def __init__(self, reading: Reading, states: Sequence[str] = ()) -> None:
         self._reading = reading
+        self._states = states
         self._category = reading.ranked[0]
 
     def __call__(self, name: str, members: Sequence[Any] | None) -> Sequence[Any]:
@@ -44,7 +58,8 @@ class _Suggestions:
             case "confidence" | "category_confidence":
                 return (r.confidence,)
             case "urgency" | "priority":
-                return (r.urgency, {"medium": "normal"}.get(r.urgency, r.urgency))
+                first = ("urgent",) if r.ranked[0] == "urgent" else ()
+                return (*first, r.urgency, {"medium": "normal"}.get(r.urgency, r.urgency))
             case "sentiment":
                 return (r.sentiment,)
             case "is_spam":
@@ -57,8 +72,10 @@ class _Suggestions:
                 return (r.needs_response,)
             case "requires_action":
                 return (r.requires_action,)
+            case "state" if self._states:
+                return self._states
             case "state" if r.needs_response:
-                return ("needs_reply", "needs_response", "awaiting_reply", "waiting", "open")
+                return ("needs_reply", "needs_response", "needs_action", "waiting", "open")
             case "state":
                 return ("fyi", "resolved", "done", "closed", "no_reply_needed")
             case "summary" | "text":

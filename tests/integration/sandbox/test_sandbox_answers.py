@@ -159,6 +159,60 @@ def test_a_category_of_the_accounts_own_wins_where_the_mail_names_it() -> None:
     assert json.loads(compose(unnamed, schema)) == {"category": "work"}
 
 
+class ThreadState(BaseModel):
+    state: Literal["needs_action", "awaiting_reply", "pending", "resolved"]
+    confidence: float
+    priority: Literal["urgent", "high", "normal", "low"]
+
+
+def thread_state(*messages: tuple[str, str]) -> ThreadState:
+    """What the sandbox makes of a thread of (sender, text), read by bob@example.org."""
+    thread = {
+        "own_address": "Bob@example.org",
+        "messages": ["[… cut]", *({"from": who, "text": said} for who, said in messages)],
+    }
+    asked = f"Tell.\n<thread>\n{json.dumps(thread)}\n</thread>"
+    return ThreadState.model_validate_json(compose(asked, ThreadState.model_json_schema()))
+
+
+@pytest.mark.parametrize(
+    ("sender", "text", "state"),
+    [
+        ("Ann <ann@example.org>", "Could you send me the report?", "needs_action"),
+        ("Bob <bob@example.org>", "Could you send me the report?", "awaiting_reply"),
+        ("Ann <ann@example.org>", "Thanks, done.", "resolved"),
+        ("bob@example.org", "Perfect, see you there.", "resolved"),
+        ("Ann <ann@example.org>", "I am looking into it.", "pending"),
+        ("bob@example.org", "I am looking into it.", "pending"),
+    ],
+)
+def test_the_last_message_of_a_thread_tells_whose_turn_it_is(
+    sender: str, text: str, state: str
+) -> None:
+    assert thread_state(("ann@example.org", "What do you think?"), (sender, text)).state == state
+
+
+def test_a_threads_priority_follows_the_words() -> None:
+    urgent = "URGENT: emergency, the outage is critical, act immediately. Can you help?"
+    assert thread_state(("ann@example.org", urgent)).priority == "urgent"
+    assert thread_state(("ann@example.org", "Could you look at it?")).priority == "normal"
+    assert thread_state(("ann@example.org", "I was there.")).priority == "low"
+
+
+def test_a_thread_that_is_none_is_read_as_text() -> None:
+    for inner in ("[]", "no json", '{"messages": "x"}', '{"own_address": null, "messages": [1]}'):
+        asked = f"Tell.\n<thread>\n{inner}\n</thread>"
+        ThreadState.model_validate_json(compose(asked, ThreadState.model_json_schema()))
+
+
+@pytest.mark.parametrize("field", ["summary", "reply"])
+def test_a_summary_and_a_draft_are_about_the_mail(field: str) -> None:
+    schema = {"type": "object", "properties": {field: {"type": "string"}}, "required": [field]}
+    mail = prompt({"subject": "Lunch", "from": "Ann", "text": "Shall we?"})
+    (text,) = json.loads(compose(mail, schema)).values()
+    assert "Lunch" in text
+
+
 def test_a_huge_mail_costs_no_more_than_its_head() -> None:
     head = read_mail({"text": "please review the patch\n" * 200})
     huge = read_mail({"text": "please review the patch\n" * 20_000})

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import count
+from typing import Any
 
 import pytest
 import redis
@@ -32,12 +33,12 @@ class Desk:
     """A publisher on a queue of its own, with a clock that stands and ids that count."""
 
     publisher: Publisher
-    queue: redis.Redis
+    queue: "redis.Redis"
 
     def messages(self, queue: str) -> list[Message[object]]:
         """What lies on a queue, oldest first."""
         ids = self.queue.lrange(f"{NAMESPACE}:{queue}", 0, -1)
-        stored = self.queue.hmget(f"{NAMESPACE}:{queue}.msgs", ids) if ids else []
+        stored: Any = self.queue.hmget(f"{NAMESPACE}:{queue}.msgs", ids) if ids else []
         return [Message.decode(raw) for raw in stored]
 
 

@@ -63,7 +63,16 @@ def test_every_key_of_a_known_format_is_taken_out_whole(make: Any) -> None:
 @pytest.mark.parametrize("make", FORMATS)
 @pytest.mark.parametrize(
     "around",
-    ["{}", "Bearer {}", '"{}"', "api_key={}&x=1", "https://x/?k={}#", "[{}]", "\u00e9{}\u00e9", "x{}"],
+    [
+        "{}",
+        "Bearer {}",
+        '"{}"',
+        "api_key={}&x=1",
+        "https://x/?k={}#",
+        "[{}]",
+        "\u00e9{}\u00e9",
+        "x{}",
+    ],
 )
 def test_a_key_is_found_wherever_it_stands(make: Any, around: str) -> None:
     key = make(random.Random(7))  # noqa: S311 -- as above

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from events import EventRefused, Provider, SealingKeys, SealingPublicKey, seal_input, seal_key
-from events.sealing import input_info, key_info, parse_named_key, seal
+from events.sealing import input_info, key_info, parse_named_key, seal, seal_text, text_info
 
 OPENAI, ANTHROPIC = Provider.OPENAI, Provider.ANTHROPIC
 FAKE = "sk-proj-fake-not-a-real-key-0123456789"
@@ -99,6 +99,14 @@ def test_an_input_does_not_open_for_another_account_or_request(
 ) -> None:
     sealed = seal_input(b"{}", KEYS.current, account="acme", request_id="req-1")
     assert why_not(sealed, input_info(account, request_id)) == "seal_broken"
+
+
+def test_a_text_opens_for_its_account_and_request_alone() -> None:
+    sealed = seal_text(b"{}", KEYS.current, account="acme", request_id="req-1")
+    assert KEYS.open(sealed, text_info("acme", "req-1")) == b"{}"
+    others = (text_info("other", "req-1"), text_info("acme", "req-2"), input_info("acme", "req-1"))
+    for info in others:
+        assert why_not(sealed, info) == "seal_broken"
 
 
 def test_no_two_bindings_have_the_same_bytes() -> None:

@@ -186,8 +186,7 @@ def test_the_signature_itself_is_not_signed() -> None:
 def test_canonical_bytes_are_those_of_rfc_8785() -> None:
     fields = {"b": 1.0, "a": "\u20ac$\u000f\nA'\"\\", "\u20ac": [1e30, 4.5, 2e-3, 1e-27]}
     assert canonical_bytes(fields) == (
-        b'{"a":"\xe2\x82\xac$\\u000f\\nA\'\\"\\\\","b":1,'
-        b'"\xe2\x82\xac":[1e+30,4.5,0.002,1e-27]}'
+        b'{"a":"\xe2\x82\xac$\\u000f\\nA\'\\"\\\\","b":1,"\xe2\x82\xac":[1e+30,4.5,0.002,1e-27]}'
     )
 
 
@@ -197,7 +196,9 @@ def test_canonical_bytes_are_those_of_rfc_8785() -> None:
         st.text(max_size=8),
         st.recursive(
             st.none() | st.booleans() | st.integers(-(2**53) + 1, 2**53 - 1) | st.text(max_size=8),
-            lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+            lambda inner: (
+                st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3)
+            ),
             max_leaves=6,
         ),
         max_size=4,

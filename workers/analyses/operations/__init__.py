@@ -4,12 +4,24 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from events.analyses import Operation
-from workers.analyses.operations import classify
-from workers.analyses.operations.port import AnalysisOperation, AnswerOffVocabulary, Signals
+from workers.analyses.operations import classify, reply, summarize, thread_state
+from workers.analyses.operations.port import (
+    AnalysisOperation,
+    AnswerOffVocabulary,
+    Result,
+    Signals,
+)
 
-__all__ = ["OPERATIONS", "AnalysisOperation", "AnswerOffVocabulary", "Signals", "operation_of"]
+__all__ = [
+    "OPERATIONS",
+    "AnalysisOperation",
+    "AnswerOffVocabulary",
+    "Result",
+    "Signals",
+    "operation_of",
+]
 
-_MODULES: tuple[AnalysisOperation, ...] = (classify,)
+_MODULES: tuple[AnalysisOperation, ...] = (classify, summarize, reply, thread_state)
 
 OPERATIONS: Mapping[Operation, AnalysisOperation] = MappingProxyType(
     {module.name: module for module in _MODULES}

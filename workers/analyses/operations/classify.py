@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal, cast
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from events.accounts import CategoryOverride, CustomCategory
-from events.analyses import MailInput, Operation
+from events.analyses import MailInput, Operation, ThreadInput
 from workers.analyses.operations.fence import fenced_mail
 from workers.analyses.operations.port import COLD_EMAIL, AnswerOffVocabulary, Signals
 from workers.analyses.operations.vocabulary import (
@@ -19,11 +19,23 @@ from workers.analyses.operations.vocabulary import (
 )
 from workers.providers.port import Question
 
-__all__ = ["Signals", "check", "name", "prompt_version", "question", "schema_of", "timeout"]
+__all__ = [
+    "Signals",
+    "check",
+    "name",
+    "prompt_version",
+    "question",
+    "reads",
+    "schema_of",
+    "timeout",
+    "uses_categories",
+]
 
 name = Operation.CLASSIFY
 prompt_version = "classify-1"
 timeout = 60.0
+reads: type[MailInput] | type[ThreadInput] = MailInput
+uses_categories = True
 
 MAX_OUTPUT_TOKENS = 1_024
 """An answer has about 150 tokens; the rest is room for a model that thinks before it answers."""

@@ -1,12 +1,12 @@
-"""What an operation is to the rest of the system, and the signals that come out of one."""
+"""What an operation is to the rest of the system, and the results that come out of one."""
 
 from collections.abc import Sequence
-from typing import Annotated, Protocol, Self
+from typing import Annotated, Any, ClassVar, Protocol, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from events.accounts import CategoryOverride, CustomCategory, Slug
-from events.analyses import MailInput, Operation
+from events.analyses import MailInput, Operation, ThreadInput
 from workers.providers.port import Question
 
 COLD_EMAIL = "cold_email"
@@ -15,7 +15,24 @@ COLD_EMAIL = "cold_email"
 Share = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
 
 
-class Signals(BaseModel):
+class Result(BaseModel):
+    """What an operation found: signals, which may lie readable, and free text, which may not."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    free_text: ClassVar[frozenset[str]] = frozenset()
+    """The fields that hold a model's own words. They can tell what stood in the mail."""
+
+    def signals(self) -> dict[str, Any]:
+        """The fields that are no free text, as JSON has them."""
+        return self.model_dump(mode="json", exclude=set(self.free_text))
+
+    def texts(self) -> dict[str, str]:
+        """The free text by its field."""
+        return self.model_dump(include=set(self.free_text))
+
+
+class Signals(Result):
     """What an analysis says of a mail, for rules to act on.
 
     `category` is a built-in key, `cold_email` or a key of the account's own; `urgency` and
@@ -23,8 +40,6 @@ class Signals(BaseModel):
     `custom_sentiment`. The invariant is the product's: cold outreach needs no response. Whoever
     builds signals from an answer lets cold outreach win.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     category: Slug
     urgency: Slug
@@ -69,19 +84,25 @@ class AnalysisOperation(Protocol):
     """Changes with the wording, so that a result is reused only for the same question."""
     timeout: float
     """Seconds that a provider has to answer."""
+    reads: type[MailInput] | type[ThreadInput]
+    """What a request of this operation carries sealed."""
+    uses_categories: bool
+    """Whether the account's own categories are part of the question."""
 
     def question(
         self,
-        mail: MailInput,
+        given: Any,
+        /,
+        *,
         model: str,
-        categories: Sequence[CustomCategory] = (),
-        overrides: Sequence[CategoryOverride] = (),
+        categories: Sequence[CustomCategory],
+        overrides: Sequence[CategoryOverride],
     ) -> Question:
-        """Ask about `mail`, in the vocabulary of its account."""
+        """Ask about `given`, which is what the operation `reads`, in its account's vocabulary."""
         ...
 
-    def check(self, value: BaseModel) -> Signals:
-        """Turn an answer to a `question` of this operation into signals.
+    def check(self, value: BaseModel, /) -> Result:
+        """Turn an answer to a `question` of this operation into its result.
 
         Raises `AnswerOffVocabulary` where it is no such answer.
         """

@@ -1,0 +1,170 @@
+"""Permits, adaptive limits and the breaker, on a real Valkey."""
+
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+import redis
+
+from workers.pacing import permits
+from workers.pacing.permits import Gate, Hold, Permit, Result, Turn
+
+
+@pytest.fixture
+def client(valkey: str) -> Iterator[redis.Redis]:
+    """An empty database of Valkey."""
+    with redis.Redis.from_url(f"{valkey}?db=1") as opened:
+        opened.flushdb()
+        yield opened
+
+
+@pytest.fixture
+def gate(client: redis.Redis) -> Gate:
+    """What gives permits."""
+    return Gate(client)
+
+
+def until(holds: Callable[[], object]) -> None:
+    """Look until `holds`; fail after 10 s."""
+    pause = threading.Event()
+    for _ in range(1000):
+        if holds():
+            return
+        pause.wait(0.01)
+    raise AssertionError("did not come to hold")
+
+
+def enter(gate: Gate, holder: str, scope: str = "key:k1") -> Permit:
+    """A permit that must be given."""
+    given = gate.enter("openai", scope, holder)
+    assert isinstance(given, Permit), given
+    return given
+
+
+def held(gate: Gate, scope: str = "key:k1") -> str:
+    """Why no permit is given."""
+    given = gate.enter("openai", scope, "nobody")
+    assert isinstance(given, Hold), given
+    return given.reason
+
+
+def test_a_key_has_no_more_calls_under_way_than_it_bears(gate: Gate) -> None:
+    taken = [enter(gate, f"h{number}") for number in range(permits.FIRST_LIMIT)]
+    assert held(gate) == "key_busy"
+    enter(gate, "other", scope="key:k2")
+    gate.leave(taken[0], Result.OK)
+    enter(gate, "again")
+
+
+def test_a_permit_that_nobody_gives_back_runs_out(
+    gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(permits, "LEASE_MS", 100)
+    for number in range(permits.FIRST_LIMIT):
+        enter(gate, f"h{number}")
+    assert held(gate) == "key_busy"
+    until(lambda: isinstance(gate.enter("openai", "key:k1", "late"), Permit))
+
+
+def test_the_limit_grows_by_one_a_round_and_is_halved_by_a_rate_limit(
+    gate: Gate, client: redis.Redis
+) -> None:
+    for _ in range(permits.FIRST_LIMIT):
+        gate.leave(enter(gate, "h"), Result.OK)
+    assert client.hget("byok:limit:key:k1", "limit") == b"17"
+    together = [enter(gate, f"h{number}") for number in range(4)]
+    for permit in together:
+        gate.leave(permit, Result.LIMITED)
+    # Four that were refused together are one refusal.
+    assert client.hget("byok:limit:key:k1", "limit") == b"8"
+
+
+def test_a_key_pauses_for_as_long_as_its_provider_says(gate: Gate) -> None:
+    gate.leave(enter(gate, "h"), Result.LIMITED, pause_seconds=0.2)
+    told = gate.enter("openai", "key:k1", "h")
+    assert isinstance(told, Hold)
+    assert told.reason == "rate_limited"
+    assert 0 < told.seconds <= 0.2
+    enter(gate, "h", scope="key:k2")
+    until(lambda: isinstance(gate.enter("openai", "key:k1", "h"), Permit))
+
+
+def find_down(gate: Gate, times: int = permits.BREAKER_FAILURES) -> list[Turn | None]:
+    """Calls of several keys that find the provider down."""
+    return [
+        gate.leave(enter(gate, f"h{number}", scope=f"key:{number}"), Result.DOWN)
+        for number in range(times)
+    ]
+
+
+def test_the_breaker_opens_for_all_keys_and_tells_it_once(gate: Gate) -> None:
+    turns = find_down(gate)
+    assert turns == [*[None] * (permits.BREAKER_FAILURES - 1), Turn.OPENED]
+    assert held(gate, "key:other") == "provider_unavailable"
+    assert isinstance(gate.enter("anthropic", "key:other", "h"), Permit)
+
+
+def test_calls_that_are_answered_keep_the_breaker_closed(gate: Gate) -> None:
+    for number in range(3 * permits.BREAKER_FAILURES):
+        result = Result.OK if number % 2 else Result.DOWN
+        assert gate.leave(enter(gate, "h"), result) is None
+
+
+def test_after_a_while_one_call_probes_and_the_others_wait_for_it(
+    gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(permits, "BREAKER_OPEN_MS", 50)
+    find_down(gate)
+    until(lambda: not isinstance(gate.enter("openai", "key:busy", "probe"), Hold))
+    assert held(gate) == "provider_unavailable"
+
+
+def test_a_probe_that_is_answered_closes_the_breaker_once(
+    gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(permits, "BREAKER_OPEN_MS", 50)
+    find_down(gate)
+    given: list[Permit] = []
+
+    def probing() -> bool:
+        told = gate.enter("openai", "key:k1", "probe")
+        if isinstance(told, Permit):
+            given.append(told)
+        return bool(given)
+
+    until(probing)
+    assert given[0].probe
+    assert gate.leave(given[0], Result.OK) is Turn.CLOSED
+    assert gate.leave(enter(gate, "h"), Result.OK) is None
+
+
+def test_a_probe_that_finds_it_down_waits_longer_each_time(
+    gate: Gate, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(permits, "BREAKER_OPEN_MS", 20)
+    find_down(gate)
+    waits: list[int] = []
+    for _ in range(3):
+        given: list[Permit] = []
+
+        def probing(given: list[Permit] = given) -> bool:
+            told = gate.enter("openai", "key:k1", "probe")
+            if isinstance(told, Permit):
+                given.append(told)
+            return bool(given)
+
+        until(probing)
+        assert gate.leave(given[0], Result.DOWN) is None
+        seconds, micros = client.time()
+        told = client.hget("byok:breaker:openai", "open_until")
+        assert told is not None
+        waits.append(int(told) - (seconds * 1000 + micros // 1000))
+    assert waits == sorted(waits)
+
+
+def test_without_redis_calls_go_on_unpaced() -> None:
+    away = Gate(redis.Redis(port=1, socket_connect_timeout=0.2))
+    permit = away.enter("openai", "key:k1", "h")
+    assert isinstance(permit, Permit)
+    assert not permit.paced
+    assert away.leave(permit, Result.DOWN) is None

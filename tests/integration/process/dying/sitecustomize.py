@@ -1,0 +1,63 @@
+"""Loaded by every interpreter whose `PYTHONPATH` names this directory, before anything else.
+
+In a worker it lays traps at moments that cannot be hit from outside. A trap is set by writing the
+moment's name to the file that `TRAP` names; it goes off once.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+BEFORE_COMMIT = "before the commit"
+AFTER_COMMIT = "after the commit"
+DATABASE_AWAY = "the database is away"
+
+
+def _goes_off(moment: str) -> bool:
+    """Whether the trap is set for `moment`; of several threads, one gets it."""
+    trap = Path(os.environ["TRAP"])
+    with suppress(OSError):
+        if trap.read_text() == moment:
+            trap.unlink()
+            return True
+    return False
+
+
+def _die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _lay_traps() -> None:
+    from sqlalchemy.exc import OperationalError  # noqa: PLC0415 -- in workers only
+
+    from store.engine import Database  # noqa: PLC0415
+    from workers.analyses import run  # noqa: PLC0415
+
+    complete, write = run.complete, Database.write
+
+    def trapped_complete(*arguments: Any) -> None:
+        if _goes_off(BEFORE_COMMIT):
+            _die()
+        complete(*arguments)
+        if _goes_off(AFTER_COMMIT):
+            _die()
+
+    @contextmanager
+    def trapped_write(database: Database) -> Iterator[Any]:
+        # This one stays until it is taken away.
+        with suppress(OSError):
+            if Path(os.environ["TRAP"]).read_text() == DATABASE_AWAY:
+                raise OperationalError("", None, Exception(DATABASE_AWAY))
+        with write(database) as connection:
+            yield connection
+
+    run.complete = trapped_complete
+    Database.write = trapped_write  # type: ignore[method-assign]
+
+
+if "worker" in sys.orig_argv and "TRAP" in os.environ:
+    _lay_traps()

@@ -1,0 +1,85 @@
+"""The migrations make the tables that the code expects."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import insert, inspect, select, text
+
+from store import migrate
+from store.engine import Database
+from store.schema import key_slots, metadata
+
+
+@pytest.fixture
+def empty(database_url: str) -> Iterator[Database]:
+    """A database without a schema."""
+    opened = Database(database_url)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def database(empty: Database) -> Database:
+    """A database that the migrations just made."""
+    migrate.upgrade(empty)
+    return empty
+
+
+def test_the_migrations_make_what_the_schema_says(database: Database) -> None:
+    with database.read() as connection:
+        context = MigrationContext.configure(
+            connection, opts={"compare_type": True, "compare_server_default": True}
+        )
+        assert compare_metadata(context, metadata) == []
+
+
+def test_there_are_no_tables_beside_the_schemas(database: Database) -> None:
+    with database.read() as connection:
+        names = set(inspect(connection).get_table_names())
+    assert names == {*metadata.tables, "alembic_version"}
+
+
+def test_an_empty_database_lacks_every_migration_and_then_none(empty: Database) -> None:
+    assert migrate.missing(empty) == migrate.revisions() != []
+    migrate.upgrade(empty)
+    assert migrate.missing(empty) == []
+
+
+def test_upgrading_again_changes_nothing(database: Database) -> None:
+    row = {
+        "account_id": "acme",
+        "provider": "openai",
+        "revision": 1,
+        "event_id": "e",
+        "key_id": None,
+    }
+    with database.write() as connection:
+        connection.execute(insert(key_slots).values(row))
+    migrate.upgrade(database)
+    migrate.upgrade(database)
+    with database.read() as connection:
+        assert connection.execute(select(key_slots)).one()._asdict() == row
+    assert migrate.missing(database) == []
+
+
+def test_two_that_upgrade_at_once_both_find_it_done(empty: Database, database_url: str) -> None:
+    other = Database(database_url)
+    with ThreadPoolExecutor(2) as pool:
+        for done in [pool.submit(migrate.upgrade, each) for each in (empty, other)]:
+            done.result(60)
+    assert migrate.missing(empty) == migrate.missing(other) == []
+    other.close()
+
+
+def test_an_upgrade_that_fails_leaves_nothing_half_done(empty: Database) -> None:
+    # A table of ours is there already: the first migration stops at it.
+    with empty.write() as connection:
+        connection.execute(text("CREATE TABLE processes (process_id integer)"))
+    with pytest.raises(Exception, match="processes"):
+        migrate.upgrade(empty)
+    with empty.read() as connection:
+        assert "accounts" not in inspect(connection).get_table_names()
+    assert migrate.missing(empty) == migrate.revisions()

@@ -1,0 +1,96 @@
+"""Logs hold no provider key, whoever writes them and wherever it stands."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+KEY = "sk-proj-fake-hunter2-not-a-real-key-0123456789"
+BEGIN = """
+import logging, sys
+import structlog
+from workers import logs
+KEY, LEVEL = sys.argv[1:]
+logs.set_up(LEVEL)
+log = structlog.get_logger("tests")
+def end():
+    sys.stderr.write("\\n--\\n")
+    structlog.contextvars.clear_contextvars()
+"""
+CASES = [
+    "log.info('x', key=KEY)",
+    "log.info(KEY)",
+    "log.info(f'before {KEY} after')",
+    "log.info('x', nested={'a': [KEY, {'b': KEY}]})",
+    "log.info('x', **{KEY: 1})",
+    "log.info('x', keys=(KEY,))",
+    "log.info('x', error=ValueError(KEY))",
+    "log.info('x', raw=KEY.encode())",
+    "log.bind(key=KEY).warning('x')",
+    "structlog.contextvars.bind_contextvars(key={'k': KEY}); log.info('x')",
+    "logging.getLogger('other').warning('x %s', KEY)",
+    "logging.getLogger('other').warning('x %s', {'k': [KEY]})",
+    "logging.getLogger('other').error(KEY)",
+    "try:\n    raise ValueError(KEY)\nexcept ValueError:\n    log.exception('x')",
+    "try:\n    raise ValueError(KEY)\nexcept ValueError:\n    logging.exception('x')",
+    "try:\n    1 / 0\nexcept Exception as e:\n    e.add_note(KEY); log.exception('x')",
+]
+
+
+def told(*statements: str, level: str = "info") -> list[str]:
+    """What a process that logs writes to stderr for each statement; nothing goes to stdout."""
+    script = BEGIN + "".join(f"{statement}\nend()\n" for statement in statements)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script, KEY, level],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == ""
+    return [part.strip() for part in done.stderr.split("\n--\n")[: len(statements)]]
+
+
+def lines(written: str) -> list[dict[str, Any]]:
+    """The objects that were written, one a line."""
+    return [json.loads(line) for line in written.splitlines()]
+
+
+@pytest.fixture(scope="module")
+def written() -> dict[str, str]:
+    """What each case writes."""
+    return dict(zip(CASES, told(*CASES), strict=True))
+
+
+@pytest.mark.parametrize("statement", CASES)
+def test_a_key_is_not_in_the_log(written: dict[str, str], statement: str) -> None:
+    assert "sk-[redacted]" in written[statement]
+    assert "hunter2" not in written[statement]
+    assert lines(written[statement])
+
+
+def test_every_line_is_a_json_object_where_nobody_looks() -> None:
+    (text,) = told(
+        "log.info('first', number=1)\n"
+        "logging.getLogger('other').warning('second %d', 2)\n"
+        "log.error('third', text='two\\nlines')"
+    )
+    found = lines(text)
+    assert [line["event"] for line in found] == ["first", "second 2", "third"]
+    assert [line["level"] for line in found] == ["info", "warning", "error"]
+    assert found[0]["number"] == 1
+    assert all(line["timestamp"].endswith("Z") for line in found)
+
+
+def test_what_is_below_the_level_is_not_written() -> None:
+    assert told("log.debug('x'); log.info('x'); logging.info('x')", level="warning") == [""]
+
+
+def test_libraries_that_log_what_they_carry_are_quiet() -> None:
+    names = ["openai", "anthropic", "httpx2", "httpcore2", "aiohttp", "dramatiq", "alembic", "pika"]
+    statements = [f"logging.getLogger('{name}._client').info('x')" for name in names]
+    assert told(*statements, level="debug") == [""] * len(names)

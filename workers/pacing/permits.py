@@ -1,0 +1,176 @@
+"""Permits: a lease on one call with one key, shared by all workers through Redis.
+
+The key's limit on calls under way adapts (one more for each round without trouble, half of it at
+a rate limit), and its provider's own headers pause it. One breaker per provider is opened where
+calls of any key find the provider down; after a while one call probes, and the others wait.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+import redis
+import structlog
+
+from events.keys import Provider
+from workers.providers.port import Answer, Failure, Limits, OutcomeClass
+
+log = structlog.get_logger(__name__)
+
+_PROVIDERS = tuple(provider.value for provider in Provider)
+_HERE = Path(__file__).parent
+
+LEASE_MS = 75_000
+"""A permit is nobody's after this: longer than the longest call, 60 s. So a killed worker leaks it
+for no longer."""
+
+FIRST_LIMIT = 16
+LARGEST_LIMIT = 512
+BREAKER_FAILURES = 10
+"""How many more calls found the provider down than found it up when the breaker opens."""
+
+BREAKER_OPEN_MS = 2_000
+BREAKER_LONGEST_MS = 30_000
+OUT_KNOWN_SECONDS = 0.25
+BUSY_SECONDS = 5.0
+"""A request that found its key busy is looked at again after this, should nobody have waked it."""
+
+
+class Result(StrEnum):
+    """How a call ended, as far as pacing is concerned."""
+
+    OK = "ok"
+    LIMITED = "limited"
+    DOWN = "down"
+    OTHER = "other"
+
+
+class Turn(StrEnum):
+    """What a call did to its provider's breaker."""
+
+    OPENED = "opened"
+    CLOSED = "closed"
+
+
+@dataclass(frozen=True, slots=True)
+class Permit:
+    """A call that may be made."""
+
+    provider: str
+    scope: str
+    holder: str
+    probe: bool = False
+    paced: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """No call now: why, and for how many seconds."""
+
+    reason: str
+    seconds: float
+
+
+class Gate:
+    """Gives permits. `client` is Redis; while it is away everything is let through."""
+
+    def __init__(
+        self, client: redis.Redis, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._client = client
+        self._monotonic = monotonic
+        self._known_out: tuple[float, frozenset[str]] = (float("-inf"), frozenset())
+        self._enter = client.register_script((_HERE / "enter.lua").read_text())
+        self._leave = client.register_script((_HERE / "leave.lua").read_text())
+
+    def enter(self, provider: str, scope: str, holder: str) -> Permit | Hold:
+        """Ask to call `provider` with the key that `scope` names, as `holder` (one per attempt)."""
+        try:
+            what, milliseconds = self._enter(
+                keys=_keys(provider, scope), args=[holder, LEASE_MS, FIRST_LIMIT]
+            )
+        except redis.RedisError as error:
+            log.warning("unpaced", error=type(error).__name__)
+            return Permit(provider, scope, holder, paced=False)
+        match what.decode():
+            case "ok":
+                return Permit(provider, scope, holder, probe=bool(milliseconds))
+            case "open":
+                return Hold("provider_unavailable", milliseconds / 1000)
+            case "paused":
+                return Hold("rate_limited", milliseconds / 1000)
+            case _:
+                return Hold("key_busy", BUSY_SECONDS)
+
+    def out(self) -> frozenset[str]:
+        """The providers that are in an outage, as known within `OUT_KNOWN_SECONDS`."""
+        asked, known = self._known_out
+        if self._monotonic() - asked > OUT_KNOWN_SECONDS:
+            known = self._ask_out()
+            self._known_out = (self._monotonic(), known)
+        return known
+
+    def _ask_out(self) -> frozenset[str]:
+        try:
+            seconds, micros = self._client.time()
+            now = seconds * 1000 + micros // 1000
+            until = {name: self._client.hget(_breaker(name), "open_until") for name in _PROVIDERS}
+        except redis.RedisError:
+            return frozenset()
+        return frozenset(name for name, at in until.items() if at is not None and int(at) > now)
+
+    def leave(self, permit: Permit, result: Result, pause_seconds: float = 0.0) -> Turn | None:
+        """Give a permit back; what that did to the breaker."""
+        if not permit.paced:
+            return None
+        try:
+            turned = self._leave(
+                keys=_keys(permit.provider, permit.scope),
+                args=[
+                    *(permit.holder, result.value, int(pause_seconds * 1000), int(permit.probe)),
+                    *(FIRST_LIMIT, LARGEST_LIMIT),
+                    *(BREAKER_FAILURES, BREAKER_OPEN_MS, BREAKER_LONGEST_MS),
+                ],
+            )
+        except redis.RedisError as error:
+            log.warning("permit_left_to_expire", error=type(error).__name__)
+            return None
+        return Turn(turned.decode()) if turned else None
+
+
+def result_of(outcome: Answer | Failure) -> tuple[Result, float]:
+    """What pacing learns from a call: how it ended, and for how long (s) the key is to pause."""
+    if isinstance(outcome, Answer):
+        return Result.OK, _used_up(outcome.limits)
+    match outcome.kind:
+        case OutcomeClass.RATE_LIMITED:
+            return Result.LIMITED, min(outcome.retry_after or _used_up(outcome.limits), 3600.0)
+        case OutcomeClass.UNAVAILABLE:
+            return Result.DOWN, 0.0
+        case OutcomeClass.BAD_ANSWER:
+            return Result.OK, 0.0
+        case _:
+            return Result.OTHER, 0.0
+
+
+def _used_up(limits: Limits) -> float:
+    """Seconds until a limit that is used up is reset; 0 where none is."""
+    resets = [
+        reset
+        for remaining, reset in (
+            (limits.remaining_requests, limits.reset_requests),
+            (limits.remaining_tokens, limits.reset_tokens),
+        )
+        if remaining == 0 and reset is not None
+    ]
+    return min(max(resets, default=0.0), 3600.0)
+
+
+def _keys(provider: str, scope: str) -> list[str]:
+    return [f"byok:permits:{scope}", f"byok:limit:{scope}", _breaker(provider)]
+
+
+def _breaker(provider: str) -> str:
+    return f"byok:breaker:{provider}"
