@@ -27,7 +27,7 @@ AWAITING_ACCOUNT = "account"
 AWAITING_VERDICT = "key_pending"
 """Why a request waits whose key is being validated."""
 
-KEY_WAITS = (AWAITING_VERDICT, "rate_limited")
+KEY_WAITS = (AWAITING_VERDICT, "rate_limited", "key_busy")
 """The reasons for waiting that a change of the account's keys may end."""
 
 HELD = "unknown_attempt_held"

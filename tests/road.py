@@ -251,12 +251,15 @@ class Road:
 
     def ended(self, request_id: str, account: str = "acme") -> Request:
         """Wait until a request is in a terminal state; the request."""
-        self.until(
-            lambda: (
-                (r := self.request(request_id, account)) is not None
-                and r.state in analyses.TERMINAL
-            )
-        )
+
+        def has_ended() -> bool:
+            request = self.request(request_id, account)
+            return request is not None and request.state in analyses.TERMINAL
+
+        try:
+            self.until(has_ended)
+        except AssertionError:
+            raise AssertionError(f"has not ended: {self.request(request_id, account)}") from None
         found = self.request(request_id, account)
         assert found is not None
         return found

@@ -18,6 +18,8 @@ from workers.analyses.actors import RESUME_ACTOR
 from workers.analyses.retry import UNKNOWN_ALLOWED
 from workers.app import App
 from workers.keys.revalidation import send_due
+from workers.pacing import Permit, Result
+from workers.pacing.permits import holder_of
 from workers.relay import relay_events, relay_usage, rewrite_queue_file
 from workers.settings import UnknownAttempts
 
@@ -146,6 +148,20 @@ def _take_over(app: App, account: str, request_id: str) -> None:
             ending.park(app, connection, request, analyses.HELD, request.expires_at)
         else:
             ending.park(app, connection, request, "worker_lost", now, setback=True)
+    _release_permit(app, request)
+
+
+def _release_permit(app: App, request: analyses.Request) -> None:
+    """Give back the permit of an attempt that was given up, so that its key is free again."""
+    if request.provider is None:
+        return
+    scope = (
+        cooldowns.key_scope(request.key_id)
+        if request.key_id
+        else cooldowns.platform_scope(request.provider)
+    )
+    holder = holder_of(request.account_id, request.request_id, request.attempt)
+    app.pacing.leave(Permit(request.provider, scope, holder), Result.UNSENT)
 
 
 SWEEPS: tuple[Sweep, ...] = (

@@ -52,7 +52,7 @@ from workers.app import App
 from workers.boundary import persistently
 from workers.effects import moment
 from workers.pacing import Hold, Permit, Result
-from workers.pacing.permits import BUSY_SECONDS, Turn, result_of
+from workers.pacing.permits import BUSY_SECONDS, Turn, holder_of, result_of
 from workers.providers.port import Answer, Failure, OutcomeClass
 
 log = structlog.get_logger(__name__)
@@ -194,7 +194,7 @@ def _claiming(app: App, account: str) -> Iterator[tuple[Connection, list[Permit]
             yield connection, permits
     except BaseException:
         for permit in permits:
-            app.pacing.leave(permit, Result.OTHER)
+            app.pacing.leave(permit, Result.UNSENT)
         raise
 
 
@@ -331,7 +331,7 @@ def _act(
     period = request.credit_period_at
     if key_id is None and period is None:
         if not credits.reserve(connection, account):
-            app.pacing.leave(permit, Result.OTHER)
+            app.pacing.leave(permit, Result.UNSENT)
             ending.skip_for_credits(app, connection, request, account)
             return None
         period = account.period_start_at
@@ -361,7 +361,7 @@ def _act(
 
 
 def _permit(app: App, request: analyses.Request, provider: Provider, scope: str) -> Permit | Hold:
-    holder = f"{request.account_id}/{request.request_id}/{request.attempt + 1}"
+    holder = holder_of(request.account_id, request.request_id, request.attempt + 1)
     return app.pacing.enter(provider.value, scope, holder)
 
 

@@ -22,7 +22,8 @@ class Swept:
 def send_due(app: App, provider: Provider) -> Swept:
     """Send keys that are due, as many as the pace of their provider lets through.
 
-    Keys that real traffic proved are put off to the next period, which costs no pace.
+    Keys that real traffic proved are put off to the next period, which costs no pace. While the
+    provider's breaker is open none is sent.
     """
     now = app.effects.now_ms()
     rate = app.settings.validations_per_second
@@ -32,6 +33,9 @@ def send_due(app: App, provider: Provider) -> Swept:
             connection, scope, now, rate
         ):
             return Swept()
+    if provider.value in app.pacing.out():
+        # Its breaker is open: it would tell nothing of any key.
+        return Swept()
     period = period_ms(app)
     with app.database.write() as connection:
         due = validations.take_due(connection, provider, now, BATCH)

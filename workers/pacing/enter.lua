@@ -33,7 +33,7 @@ if open_until > 0 then
         -- Its lease is for a caller that dies; an answer comes long before it runs out.
         return {'open', math.min(probing - now, 1000)}
     end
-    redis.call('HSET', breaker, 'probing_until', now + lease)
+    redis.call('HSET', breaker, 'probing_until', now + lease, 'prober', holder)
     probe = 1
 end
 

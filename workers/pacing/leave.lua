@@ -1,5 +1,6 @@
 -- leave(permits, limit, breaker; holder, result, pause_ms, probe, first_limit, most, failures, open_ms, longest_ms)
--- Gives a permit back and learns from how the call ended ('ok', 'limited', 'down' or 'other').
+-- Gives a permit back and learns from how the call ended ('ok', 'limited', 'down' or 'other'; of one
+-- that is 'unsent', or whose end nobody knows, nothing is learned).
 -- Answers 'opened' or 'closed' where this call turned the breaker, else ''.
 local permits, limit, breaker = KEYS[1], KEYS[2], KEYS[3]
 local holder, result, pause, probe = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
@@ -10,6 +11,12 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
 redis.call('ZREM', permits, holder)
+if result == 'unsent' then
+    if redis.call('HGET', breaker, 'prober') == holder then
+        redis.call('HDEL', breaker, 'probing_until', 'prober')
+    end
+    return ''
+end
 
 -- The key's limit: one more for each full round without trouble, half of it at a rate limit.
 local bears = tonumber(redis.call('HGET', limit, 'limit') or first)

@@ -45,6 +45,8 @@ class Result(StrEnum):
     LIMITED = "limited"
     DOWN = "down"
     OTHER = "other"
+    UNSENT = "unsent"
+    """No call was made, or nobody knows how it ended."""
 
 
 class Turn(StrEnum):
@@ -71,6 +73,11 @@ class Hold:
 
     reason: str
     seconds: float
+
+
+def holder_of(account: str, request_id: str, attempt: int) -> str:
+    """The name under which an attempt holds its permit."""
+    return f"{account}/{request_id}/{attempt}"
 
 
 class Gate:

@@ -66,6 +66,7 @@ def kms_keys(_kms: Kms, monkeypatch: pytest.MonkeyPatch) -> KmsKeys:
         "AWS_CONFIG_FILE": os.devnull,
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
         "AWS_EC2_METADATA_DISABLED": "true",
+        "NO_PROXY": "127.0.0.1",
     }.items():
         monkeypatch.setenv(name, value)
     client = kms.open_client()

@@ -11,6 +11,7 @@ from store.keys import KeyRecord
 from tests.road import Road
 from workers.analyses import retry
 from workers.keys import validation
+from workers.pacing import permits
 
 PREFIX = {Provider.OPENAI: "sk-proj-sandbox-", Provider.ANTHROPIC: "sk-ant-api03-sandbox-"}
 BOTH = tuple(Provider)
@@ -86,6 +87,8 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retry, "FIRST_PAUSE_SECONDS", 0.01)
     monkeypatch.setattr(retry, "LONGEST_PAUSE_SECONDS", 0.02)
     monkeypatch.setattr(validation, "LONGEST_RETRY_SECONDS", 0.5)
+    # So many keys that fail at once would open the provider's breaker; this is about each alone.
+    monkeypatch.setattr(permits, "BREAKER_FAILURES", 1_000_000)
 
 
 def rows(table: tuple[Row, ...], provider: Provider) -> list[Row]:

@@ -168,3 +168,23 @@ def test_without_redis_calls_go_on_unpaced() -> None:
     assert isinstance(permit, Permit)
     assert not permit.paced
     assert away.leave(permit, Result.DOWN) is None
+
+
+def test_a_probe_that_was_never_sent_lets_another_probe(
+    gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(permits, "BREAKER_OPEN_MS", 20)
+    find_down(gate)
+    given: list[Permit] = []
+
+    def probing() -> bool:
+        told = gate.enter("openai", "key:k1", "probe")
+        if isinstance(told, Permit):
+            given.append(told)
+        return bool(given)
+
+    until(probing)
+    assert held(gate) == "provider_unavailable"
+    # As whoever takes over from a dead worker gives it back: it knows the holder alone.
+    assert gate.leave(Permit("openai", "key:k1", "probe"), Result.UNSENT) is None
+    assert enter(gate, "second").probe

@@ -2,9 +2,11 @@
 
 import pytest
 
-from events import ProviderChoice
+from events import Provider, ProviderChoice
+from store import keys
 from tests.road import GOOD_ANTHROPIC, Road
 from workers.analyses import retry
+from workers.keys import revalidation
 from workers.pacing import permits
 
 pytestmark = pytest.mark.parametrize(
@@ -123,3 +125,26 @@ def test_in_an_outage_the_platform_stands_in_only_where_the_key_allows_it(
     )
     strict = road.ask("strict")
     road.until(lambda: state(road, strict, "strict") == "waiting: provider_unavailable")
+
+
+@pytest.mark.usefixtures("quick_breaker")
+def test_in_an_outage_no_validation_is_sent_out_and_after_it_they_go_on(
+    road: Road, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(permits, "BREAKER_OPEN_MS", 60_000)
+    road.account()
+    key_id = road.give_key()
+    before = road.key(key_id)
+    assert before is not None
+    road.sandbox.fault("error503", provider="openai", endpoint="completion")
+    for _ in range(3):
+        road.ask(provider=ProviderChoice.OPENAI)
+    road.until(lambda: road.out_events("provider.health_changed"))
+    with road.app.database.write() as connection:
+        keys.ask_validation(connection, key_id, 0)
+    assert revalidation.send_due(road.app, Provider.OPENAI).sent == 0
+    road.sandbox.clear_faults()
+    road.app.stream.delete("byok:breaker:openai")
+    road.until(
+        lambda: (k := road.key(key_id)) is not None and k.validation_no > before.validation_no
+    )
