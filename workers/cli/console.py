@@ -62,7 +62,12 @@ def show(table: Table) -> None:
 def table(title: str, *columns: str) -> Table:
     """An empty table; a column that starts with `>` is aligned to the right."""
     made = Table(
-        title=title or None, title_justify="left", title_style="bold", box=SIMPLE_HEAD, min_width=40
+        title=title or None,
+        title_justify="left",
+        title_style="bold",
+        box=SIMPLE_HEAD,
+        min_width=64,
+        show_header=any(column.lstrip(">") for column in columns),
     )
     for column in columns:
         right = column.startswith(">")
