@@ -1,5 +1,6 @@
 """Services for the tests: real Valkey, SQLite and PostgreSQL, and the provider sandbox."""
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -145,6 +146,9 @@ def services(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Service
         elif kind != "sqlite-valkey":
             server = _given("BYOK_TEST_DATABASE_URL").replace("+psycopg", "")
             database = stack.enter_context(new_database(server))
+        if not kind.endswith("valkey"):
+            # These are one for all test processes; what is from a wheel is each one's own.
+            stack.enter_context(_alone())
         if kind.endswith("valkey"):
             url = request.getfixturevalue("valkey")
             broker, beside = f"{url}?db=0", f"{url}?db=1"
@@ -158,6 +162,14 @@ def services(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Service
             broker = _given("BYOK_TEST_AMQP_URL")
             _purge(broker)
         yield Services(broker, beside, database)
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Keep other test processes on this machine from the services that were found on it."""
+    with (Path(tempfile.gettempdir()) / "byok-tests.lock").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _purge(amqp: str) -> None:
