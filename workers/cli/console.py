@@ -104,7 +104,8 @@ def wait_for(app: App, what: str, timeout: float, done: Callable[[], bool]) -> N
                 f"Gave up after {timeout:g} s waiting for {what}: is a worker running "
                 "(`byok up`)? It goes on without this command."
             )
-        app.effects.wait(pause, app.stopping)
+        if app.effects.wait(pause, app.stopping):
+            raise KeyboardInterrupt
         pause = min(pause * 1.5, 0.25)
 
 

@@ -30,7 +30,7 @@ from workers.cli.results import Asked, described, signals_table
 from workers.cli.usage import read_card, show_card
 from workers.effects import moment
 from workers.settings import Settings
-from workers.supervisor import Supervisor
+from workers.supervisor import Supervisor, stop_on_signals
 
 MAILS = Path(__file__).parents[2] / "tests" / "data" / "mail"
 OPERATION = Operation.CLASSIFY
@@ -82,7 +82,9 @@ def demo(
     settings.prepare_state_dir()
     _say_who_answers(settings)
     app = App(settings, role="demo")
-    supervisor = Supervisor(settings, log_file=settings.state_dir / "demo.log")
+    # Ctrl-C is seen between steps: in the middle of one it could leave a child that nobody stops.
+    stop_on_signals(app.stopping, stdin=False)
+    supervisor = Supervisor(settings, app.stopping, settings.state_dir / "demo.log")
     try:
         with out.status("Starting Valkey, the store, a worker, the scheduler and the exporter"):
             supervisor.start()

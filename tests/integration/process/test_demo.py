@@ -16,7 +16,6 @@ from store.engine import Database
 from tests.integration.process.running import (
     COMMAND_SECONDS,
     MAILS,
-    SOON,
     Done,
     clean_environment,
     end_all,
@@ -154,4 +153,4 @@ def test_a_second_ctrl_c_while_it_stops_leaves_no_process_either(demo: Demo) -> 
     until(lambda: "worker_draining" in log.read_text(), "the worker finishes its calls")
     os.killpg(process.pid, signal.SIGINT)
     assert_was_stopped(demo.ended(process))
-    until(lambda: not processes_of(demo.state_dir), "no process is left", SOON)
+    assert processes_of(demo.state_dir) == []
