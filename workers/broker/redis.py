@@ -109,11 +109,8 @@ class Consumer(_RedisConsumer):
             super().ack(message)  # type: ignore[no-untyped-call]  # as above
         except (ConnectionClosed, redis.TimeoutError) as error:
             self._wait_for_broker(error)
-        finally:
-            self._unreadable_ids.discard(message.options[_ID])
 
     def nack(self, message: MessageProxy) -> None:
-        self._unreadable_ids.discard(message.options[_ID])
         if not self.broker.stopping.is_set():
             super().nack(message)  # type: ignore[no-untyped-call]  # as above
             return
@@ -143,15 +140,18 @@ class Consumer(_RedisConsumer):
     def _id_of(self, data: bytes) -> str:
         """Find under which id a message was fetched; it cannot be read from its text.
 
-        The same text may have been fetched several times: each id is given once.
+        The same text may have been fetched several times: each id is given once, and forgotten
+        here, not when it is acknowledged: a worker thread acknowledges while this one looks, and
+        an id that was given again would leave the message behind it unacknowledged.
         """
         queue = f"{self.broker.namespace}:{self.queue_name}"
         taken = f"{self.broker.namespace}:__acks__.{self.broker.broker_id}.{self.queue_name}"
         client = self.broker.client
         ids: list[Any] = list(client.smembers(taken))
+        names = [str(message_id, "utf-8", "replace") for message_id in ids]
+        self._unreadable_ids.intersection_update(names)
         if ids:
-            for message_id, stored in zip(ids, client.hmget(f"{queue}.msgs", ids), strict=True):
-                found = str(message_id, "utf-8", "replace")
+            for found, stored in zip(names, client.hmget(f"{queue}.msgs", ids), strict=True):
                 if stored == data and found not in self._unreadable_ids:
                     self._unreadable_ids.add(found)
                     return found

@@ -172,6 +172,27 @@ def test_the_same_nonsense_many_times_leaves_nothing_behind(station: Station) ->
     assert station.left() == []
 
 
+def test_nonsense_acknowledged_while_the_next_is_read_leaves_nothing_behind(
+    station: Station, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    station.push(b"nonsense")
+    first = station.fetch()
+    station.push(b"nonsense")
+    client = station.broker.client
+    look = client.hmget
+
+    def look_then_acknowledge(*arguments: Any) -> Any:
+        seen = look(*arguments)
+        station.consumer.ack(first)
+        return seen
+
+    with monkeypatch.context() as patched:
+        patched.setattr(client, "hmget", look_then_acknowledge)
+        second = station.fetch()
+    station.consumer.ack(second)
+    assert station.left() == []
+
+
 def test_nonsense_among_good_messages_takes_none_of_them_along(station: Station) -> None:
     good = {station.push(with_id(a_message(message_id=f"m{n}"), f"r{n}"), f"r{n}") for n in (1, 2)}
     station.push(b"nonsense")
