@@ -3,6 +3,7 @@
 import threading
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from typing import TYPE_CHECKING
 
 import redis
 from sqlalchemy import Connection
@@ -12,7 +13,6 @@ from events.broker import redis_client
 from events.envelope import wrap
 from events.signing import SigningKey, Source
 from events.usage import UsageRecorded
-from metrics.instruments import Instruments, open_instruments
 from store import outbox
 from store.engine import Database
 from store.masterkeys import KeyRing
@@ -25,6 +25,9 @@ from workers.pacing import Gate as PacingGate
 from workers.pacing import Shares
 from workers.providers.port import ProviderClient
 from workers.settings import Settings
+
+if TYPE_CHECKING:
+    from metrics.instruments import Instruments
 
 SOURCE = "byok/workers"
 """The `source` of events that the workers emit."""
@@ -97,8 +100,10 @@ class App:
         return redis_client(self.settings.effective_redis_url, max_connections=CONNECTIONS)
 
     @cached_property
-    def instruments(self) -> Instruments:
+    def instruments(self) -> "Instruments":
         """The metrics of this process."""
+        from metrics.instruments import open_instruments  # noqa: PLC0415 -- few commands count
+
         return open_instruments(self.settings.metrics_dir)
 
     @cached_property

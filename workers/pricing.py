@@ -8,8 +8,6 @@ from datetime import UTC, datetime
 from decimal import ROUND_HALF_EVEN, Decimal
 from importlib.metadata import version
 
-from genai_prices import Usage, calc_price
-
 from events.keys import Provider
 from store.accounts import NANO
 from workers.providers.port import Tokens
@@ -30,6 +28,9 @@ def price_of(provider: Provider, model: str, tokens: Tokens, at_ms: int) -> Pric
 
     Counts that contradict each other (more read from the cache than there was input) have none.
     """
+    # Loading the price table takes 0.1 s, which is for those who price a call to pay.
+    from genai_prices import Usage, calc_price  # noqa: PLC0415
+
     usage = Usage(
         # The package counts cached tokens as part of the input, as we do.
         input_tokens=tokens.input,

@@ -142,7 +142,7 @@ class Supervisor:
             since = app.effects.now_ms()
             (settings.state_dir / "exporter.url").unlink(missing_ok=True)
             for role in ("worker", "scheduler", "exporter"):
-                argv = [sys.executable, "-m", "workers.cli.main", role, "--stop-on-stdin-eof"]
+                argv = [sys.executable, "-m", "workers.cli", role, "--stop-on-stdin-eof"]
                 self._children.append(_Child(role, argv, self._spawn(argv), restart=True))
             self._await("the roles", lambda: self._roles_ready(app, since))
         finally:

@@ -143,7 +143,7 @@ class Readers:
 def command(database: Database, directory: str) -> "subprocess.Popen[str]":
     """`byok rekey --json` in a process of its own."""
     return subprocess.Popen(
-        [sys.executable, "-m", "workers.cli.main", "rekey", "--json"],
+        [sys.executable, "-m", "workers.cli", "rekey", "--json"],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         text=True,

@@ -30,7 +30,7 @@ from workers.cli.console import (
     wait_for,
 )
 
-commands = typer.Typer(no_args_is_help=True)
+commands = typer.Typer(no_args_is_help=True, help="Accounts: plan, consent, credits.")
 
 AccountArgument = Annotated[str, typer.Argument(help="The account's id.")]
 

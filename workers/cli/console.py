@@ -7,22 +7,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any, NoReturn
 
-import redis
 import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
-from sqlalchemy.exc import SQLAlchemyError
 
-from events import BrokerAway, EventRefused, NotClaimed, Refused
-from events.redaction import redact
 from store import migrate
-from store.engine import is_unavailable
-from store.masterkeys import DoesNotOpen, MasterKeyMissing, MasterKeyUnavailable
 from workers import logs
 from workers.app import App
-from workers.settings import ConfigurationError, Settings
-from workers.supervisor import StartFailed
+from workers.cli.guard import Refusal
+from workers.settings import Settings
 
 _PIPE_WIDTH = 120
 """Columns of a table that does not go to a terminal, whose width would be taken as 80."""
@@ -37,10 +31,6 @@ StopOnEof = Annotated[
     bool,
     typer.Option("--stop-on-stdin-eof", help="Stop when standard input ends.", hidden=True),
 ]
-
-
-class Refusal(Exception):
-    """A command cannot do what it was asked. The message is one sentence; exit code 1."""
 
 
 def refuse(sentence: str) -> NoReturn:
@@ -107,42 +97,6 @@ def wait_for(app: App, what: str, timeout: float, done: Callable[[], bool]) -> N
         if app.effects.wait(pause, app.stopping):
             raise KeyboardInterrupt
         pause = min(pause * 1.5, 0.25)
-
-
-def guard(command: Callable[[], Any]) -> int:
-    """Run a command; turn what can go wrong outside into one sentence. The exit code."""
-    try:
-        command()
-    except Refusal as refusal:
-        sentence = str(refusal)
-    except (
-        ConfigurationError,
-        EventRefused,
-        StartFailed,
-        BrokerAway,
-        NotClaimed,
-        Refused,
-        DoesNotOpen,
-        MasterKeyMissing,
-        MasterKeyUnavailable,
-    ) as error:
-        sentence = str(error)
-    except (redis.ConnectionError, redis.TimeoutError):
-        sentence = "Redis cannot be reached: start `byok up`, or check BYOK_REDIS_URL."
-    except SQLAlchemyError as error:
-        if not is_unavailable(error):
-            raise
-        sentence = "The database cannot be reached or is busy: check BYOK_DATABASE_URL."
-    except KeyboardInterrupt:
-        sentence = "Stopped."
-    except BrokenPipeError:
-        # The reader of our output has what it wants. Nothing more may be written to it.
-        sys.stdout = sys.stderr
-        return 1
-    else:
-        return 0
-    err.print(f"[red]{'byok:'}[/red] {redact(sentence)}", highlight=False, soft_wrap=True)
-    return 1
 
 
 def _require_schema(app: App) -> None:

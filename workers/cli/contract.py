@@ -11,7 +11,7 @@ from events.contract import REFUSALS, Changed, check_vectors, read_vectors
 from events.contract import write as write_files
 from workers.cli.console import AsJson, emit_json, out, refuse, show, table
 
-commands = typer.Typer(no_args_is_help=True)
+commands = typer.Typer(no_args_is_help=True, help="The event contract, for publishers.")
 
 FILES = Path(deploy.__path__[0]) / "contracts"
 """Where the generated files lie, in a checkout and in an installed package."""

@@ -10,7 +10,7 @@ from store.setaside import SetAside
 from workers.app import App
 from workers.cli.console import AsJson, emit_json, open_app, out, refuse, show, table
 
-commands = typer.Typer(no_args_is_help=True)
+commands = typer.Typer(no_args_is_help=True, help="What was set aside or given up.")
 
 MOST = 1_000_000
 """How many messages `--all` takes in one go."""

@@ -26,7 +26,7 @@ from workers.cli.console import (
     wait_for,
 )
 
-commands = typer.Typer(no_args_is_help=True)
+commands = typer.Typer(no_args_is_help=True, help="An account's provider keys.")
 
 ProviderArgument = Annotated[Provider, typer.Argument(help="openai or anthropic.")]
 AllowFallback = Annotated[

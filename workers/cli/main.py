@@ -1,54 +1,100 @@
-"""The `byok` command: its parts, and what happens when one fails."""
+"""The `byok` command: its parts, each loaded when it is asked for.
+
+Loading all of them takes longer than most commands run; a health probe pays for its own alone.
+"""
 
 import sys
+from collections.abc import Iterator, MutableMapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any, cast
 
 import typer
+from typer.core import TyperGroup
+from typer.main import get_command
 
-from workers.cli import (
-    account,
-    analyze,
-    contract,
-    demo,
-    events,
-    failed,
-    keys,
-    rekey,
-    revalidate,
-    roles,
-    setup,
-    usage,
-)
-from workers.cli.console import guard
+from workers.cli.guard import Stopped, guard
 
-app = typer.Typer(
+_PARTS = {
+    "demo": "demo:demo",
+    "up": "roles:up",
+    "worker": "roles:worker",
+    "scheduler": "roles:scheduler",
+    "exporter": "roles:exporter",
+    "doctor": "doctor:doctor",
+    "keygen": "setup:keygen",
+    "db": "setup:database",
+    "account": "account:commands",
+    "keys": "keys:commands",
+    "rekey": "rekey:rekey",
+    "revalidate": "revalidate:revalidate",
+    "analyze": "analyze:analyze",
+    "usage": "usage:usage",
+    "events": "events:events",
+    "contract": "contract:commands",
+    "failed": "failed:commands",
+}
+"""Where each command is: `module:function`, or the `typer.Typer` of a group."""
+
+
+@dataclass(slots=True)
+class _Commands(MutableMapping[str, Any]):
+    """The commands by name. Naming them loads none."""
+
+    loaded: dict[str, Any] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self.loaded:
+            self.loaded[name] = _load(name, _PARTS[name])
+        return self.loaded[name]
+
+    def __setitem__(self, name: str, command: Any) -> None:
+        self.loaded[name] = command
+
+    def __delitem__(self, name: str) -> None:
+        raise TypeError("the commands are fixed")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_PARTS)
+
+    def __len__(self) -> int:
+        return len(_PARTS)
+
+
+def _load(name: str, place: str) -> Any:
+    module, _, attribute = place.partition(":")
+    found = getattr(import_module(f"workers.cli.{module}"), attribute)
+    if isinstance(found, typer.Typer):
+        group = get_command(found)
+        group.name = name
+        return group
+    alone = typer.Typer(add_completion=False)
+    alone.command(name)(found)
+    return get_command(alone)
+
+
+class _Group(TyperGroup):
+    """The root. Ctrl-C comes out of it as `Stopped`: typer would exit without a word."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise Stopped from None
+
+
+app = _Group(
     name="byok",
+    commands=cast("dict[str, Any]", _Commands()),
     help="Bring Your Own Key: workers that keep, prove and spend users' AI provider keys.",
+    epilog="Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 130 stopped by Ctrl-C.",
     no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    add_completion=False,
 )
-app.command("demo")(demo.demo)
-app.command("up")(roles.up)
-app.command("worker")(roles.worker)
-app.command("scheduler")(roles.scheduler)
-app.command("exporter")(roles.exporter)
-app.command("doctor")(setup.doctor)
-app.command("keygen")(setup.keygen)
-app.add_typer(setup.database, name="db", help="The database's schema.")
-app.add_typer(account.commands, name="account", help="Accounts: plan, consent, credits.")
-app.add_typer(keys.commands, name="keys", help="An account's provider keys.")
-app.command("rekey")(rekey.rekey)
-app.command("revalidate")(revalidate.revalidate)
-app.command("analyze")(analyze.analyze)
-app.command("usage")(usage.usage)
-app.command("events")(events.events)
-app.add_typer(contract.commands, name="contract", help="The event contract, for publishers.")
-app.add_typer(failed.commands, name="failed", help="What was set aside or given up.")
 
 
 def run() -> None:
-    """Run the command line and exit: 0 done, 1 refused or failed, 2 wrong usage."""
-    sys.exit(guard(app))
+    """Run the command line and exit: 0 done, 1 refused or failed, 2 wrong usage, 130 stopped."""
+    sys.exit(guard(lambda: app.main(prog_name="byok")))
 
 
 if __name__ == "__main__":

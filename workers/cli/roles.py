@@ -2,10 +2,8 @@
 
 import threading
 
-from metrics.exporter import Exporter
 from workers import logs
 from workers.cli.console import StopOnEof, err, open_app
-from workers.gauges import Gauges
 from workers.settings import Settings
 from workers.supervisor import Supervisor, stop_on_signals
 
@@ -48,6 +46,9 @@ def scheduler(*, stop_on_stdin_eof: StopOnEof = False) -> None:
 
 def exporter(*, stop_on_stdin_eof: StopOnEof = False) -> None:
     """Serve the metrics of this machine's processes. Example: `byok exporter`."""
+    from metrics.exporter import Exporter  # noqa: PLC0415 -- loads what other roles do not need
+    from workers.gauges import Gauges  # noqa: PLC0415
+
     with open_app("exporter") as app:
         stop_on_signals(app.stopping, stdin=stop_on_stdin_eof)
         settings = app.settings

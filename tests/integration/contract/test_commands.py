@@ -12,7 +12,7 @@ from events.contract import REFUSALS, Vectors, write
 def byok(*arguments: str) -> "subprocess.CompletedProcess[str]":
     """Run the command."""
     return subprocess.run(
-        [sys.executable, "-m", "workers.cli.main", "contract", *arguments],
+        [sys.executable, "-m", "workers.cli", "contract", *arguments],
         capture_output=True,
         text=True,
         check=False,

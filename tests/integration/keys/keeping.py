@@ -133,7 +133,7 @@ def byok(app: App, *arguments: str, **environment: str) -> tuple[int, dict[str, 
     """Run a command on the app's store; its exit code, its JSON (if any), and its stderr."""
     settings = app.settings
     ran = subprocess.run(
-        [sys.executable, "-m", "workers.cli.main", *arguments],
+        [sys.executable, "-m", "workers.cli", *arguments],
         cwd=ROOT,
         env={
             **{name: os.environ[name] for name in ("PATH", "TMPDIR") if name in os.environ},

@@ -134,7 +134,7 @@ class Up:
         already = self._ready_lines()
         with self.stdout.open("ab") as out, self.stderr.open("ab") as err:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "workers.cli.main", "up"],
+                [sys.executable, "-m", "workers.cli", "up"],
                 cwd=self.directory,
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
@@ -194,7 +194,7 @@ class Up:
         found = []
         for process in psutil.Process(self.process.pid).children():
             with suppress(psutil.Error):
-                if process.cmdline()[1:4] == ["-m", "workers.cli.main", role]:
+                if process.cmdline()[1:4] == ["-m", "workers.cli", role]:
                     found.append(process)
         return found
 
@@ -206,7 +206,7 @@ class Up:
     def byok(self, *arguments: str, stdin: str | bytes = b"") -> Done:
         """Run one `byok` command in another process."""
         ran = subprocess.run(
-            [sys.executable, "-m", "workers.cli.main", *arguments],
+            [sys.executable, "-m", "workers.cli", *arguments],
             cwd=self.directory,
             env=self.environment,
             input=stdin.encode() if isinstance(stdin, str) else stdin,

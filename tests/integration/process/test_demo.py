@@ -41,7 +41,7 @@ class Demo:
         before = signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             return subprocess.Popen(
-                [sys.executable, "-m", "workers.cli.main", "demo", "--mails", str(self.mails)],
+                [sys.executable, "-m", "workers.cli", "demo", "--mails", str(self.mails)],
                 cwd=self.directory,
                 env=clean_environment(self.state_dir, environment),
                 stdin=subprocess.DEVNULL,
