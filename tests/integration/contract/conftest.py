@@ -1,6 +1,5 @@
-"""The generated files as they are committed, and Node where it is there."""
+"""The generated files as they are committed."""
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -21,12 +20,3 @@ def files() -> Path:
 def vectors() -> Vectors:
     """The committed vectors."""
     return read_vectors(FILES)
-
-
-@pytest.fixture(scope="session")
-def node() -> str:
-    """The command that runs a script in Node."""
-    found = shutil.which("node")
-    if found is None:
-        pytest.skip("node is not found: no second language here")
-    return found
