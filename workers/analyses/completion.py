@@ -10,10 +10,11 @@ from events import FallbackUsed, Operation, Provider
 from store import accounts, analyses, cooldowns, gate, keys, ledger
 from workers.analyses import ending, retry
 from workers.analyses.operations import AnswerOffVocabulary, Result, operation_of
+from workers.analyses.operations.freetext import held_against
 from workers.app import App
 from workers.billing import ledger_row, record
 from workers.keychanges import announce, cause_of
-from workers.providers.port import Answer, Failure, OutcomeClass
+from workers.providers.port import Answer, Failure, OutcomeClass, Question
 from workers.settings import UnknownAttempts
 
 log = structlog.get_logger(__name__)
@@ -46,12 +47,19 @@ class Sent:
         return "byok" if self.key_id else "platform"
 
 
-def complete(app: App, sent: Sent, outcome: Answer | Failure, seconds: float) -> None:
+def complete(
+    app: App,
+    sent: Sent,
+    question: Question | None,
+    outcome: Answer | Failure,
+    seconds: float,
+) -> None:
     """Write what came of an attempt: result or retry, credit, ledger, key, out-event.
 
-    An attempt that is no longer the request's current one is billed and changes nothing else.
+    `question` is what was asked, `None` where nothing was. An attempt that is no longer the
+    request's current one is billed and changes nothing else.
     """
-    checked = _check(sent, outcome)
+    checked = _check(sent, question, outcome)
     now = app.effects.now_ms()
     with app.database.write() as connection:
         if _tells_of_key(sent, checked):
@@ -145,11 +153,13 @@ class Success:
     result: Result
 
 
-def _check(sent: Sent, outcome: Answer | Failure) -> Success | Failure:
+def _check(sent: Sent, question: Question | None, outcome: Answer | Failure) -> Success | Failure:
     if isinstance(outcome, Failure):
         return outcome
     try:
         result = operation_of(sent.operation).check(outcome.value)
+        for field, text in result.texts().items():
+            held_against(text, field, asked=question.user if question else "")
     except AnswerOffVocabulary:
         return Failure(
             kind=OutcomeClass.BAD_ANSWER,

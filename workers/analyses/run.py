@@ -53,7 +53,7 @@ from workers.boundary import persistently
 from workers.effects import moment
 from workers.pacing import Hold, Permit, Result
 from workers.pacing.permits import BUSY_SECONDS, Turn, holder_of, result_of
-from workers.providers.port import Answer, Failure, OutcomeClass
+from workers.providers.port import Answer, Failure, OutcomeClass, Question
 
 log = structlog.get_logger(__name__)
 
@@ -397,15 +397,18 @@ def _send(app: App, claimed: _Claimed, given: AnalysisInput) -> None:
     """Call the provider, with no transaction open, and complete the attempt, come what may."""
     sent = claimed.sent
     started = app.effects.monotonic()
+    question: Question | None = None
+    outcome: Answer | Failure
     try:
-        outcome = _ask(app, claimed, given)
+        question = _question(claimed, given)
+        outcome = _ask(app, claimed, question)
     except Exception as error:  # noqa: BLE001 -- the attempt is on the books and must be ended
         log.error("analysis_failed", error=type(error).__name__, request_id=sent.request_id)
         outcome = _not_sent(OutcomeClass.BAD_REQUEST, "internal_error")
     seconds = app.effects.monotonic() - started
     _learn(app, claimed.permit, outcome)
     try:
-        persistently(app, lambda: complete(app, sent, outcome, seconds))
+        persistently(app, lambda: complete(app, sent, question, outcome, seconds))
     except EventRefused:
         # What came back cannot be written down. The attempt is given up, so that the request ends.
         persistently(app, lambda: abandon(app, sent))
@@ -431,18 +434,20 @@ def _learn(app: App, permit: Permit, outcome: Answer | Failure) -> None:
     log.warning("provider_health_changed", provider=permit.provider, turn=turn.value)
 
 
-def _ask(app: App, claimed: _Claimed, given: AnalysisInput) -> Answer | Failure:
-    sent = claimed.sent
-    secret = _secret(app, claimed)
-    if isinstance(secret, Failure):
-        return secret
-    question = operation_of(sent.operation).question(
+def _question(claimed: _Claimed, given: AnalysisInput) -> Question:
+    return operation_of(claimed.sent.operation).question(
         given,
-        model=sent.model,
+        model=claimed.sent.model,
         categories=[CustomCategory.model_validate(c) for c in claimed.account.custom_categories],
         overrides=[CategoryOverride.model_validate(o) for o in claimed.account.category_overrides],
     )
-    return app.calls.run(app.providers[sent.provider].ask(secret, question))
+
+
+def _ask(app: App, claimed: _Claimed, question: Question) -> Answer | Failure:
+    secret = _secret(app, claimed)
+    if isinstance(secret, Failure):
+        return secret
+    return app.calls.run(app.providers[claimed.sent.provider].ask(secret, question))
 
 
 def _secret(app: App, claimed: _Claimed) -> SecretStr | Failure:

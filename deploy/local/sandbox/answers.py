@@ -23,6 +23,19 @@ def compose(user_text: str, schema: Schema | None) -> str:
     return json.dumps(schema_answer.answer(schema, _Suggestions(reading, states)))
 
 
+def mail_text(user_text: str) -> str:
+    """All that strangers wrote of a prompt: every text of its mail or of its thread's messages."""
+    found: Any = find_thread(user_text) or find_mail(user_text)
+    messages = found.get("messages") or [found]
+    return "\n".join(
+        text
+        for message in messages
+        if isinstance(message, dict)
+        for text in message.values()
+        if isinstance(text, str)
+    )
+
+
 def _read(user_text: str) -> tuple[Reading, Sequence[str]]:
     """The mail, or a thread's last one, and the states of the thread."""
     thread = find_thread(user_text)

@@ -32,8 +32,9 @@ ERRORS: dict[str, frozenset[Endpoint]] = {
 BROKEN = frozenset({"hang", "reset", "malformed", "html"})
 """Faults below the API: no reply, or one that is not the API's. They are not billed."""
 
-BILLED = frozenset({"bill-then-drop", "offschema", "refusal", "length", "empty"})
-"""Faults of an answer that was computed and is billed all the same."""
+BILLED = frozenset({"bill-then-drop", "offschema", "refusal", "length", "empty", "obedient"})
+"""Faults of an answer that was computed and is billed all the same. `obedient` is one that follows
+the instructions that it finds in a mail, see `obedient.py`."""
 
 FAULTS: dict[str, frozenset[Endpoint]] = {
     **ERRORS,

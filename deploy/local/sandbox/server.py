@@ -11,10 +11,10 @@ from functools import partial
 
 from aiohttp import web
 
-from deploy.local.sandbox import answers
+from deploy.local.sandbox import answers, obedient
 from deploy.local.sandbox.anthropic_api import Anthropic
 from deploy.local.sandbox.control import add_control
-from deploy.local.sandbox.exchange import Call, Draft, Endpoint, Refused, Reply
+from deploy.local.sandbox.exchange import Asked, Call, Draft, Endpoint, Refused, Reply
 from deploy.local.sandbox.faults import BILLED, ERRORS, Verdict, key_digest
 from deploy.local.sandbox.limits import Standing
 from deploy.local.sandbox.openai_api import OpenAi
@@ -182,13 +182,25 @@ class _Desk:
         standing = sandbox.limits.take(call.digest)
         if standing.wait:
             return self._error(api, call, "ratelimited", standing.wait)
-        text = answers.compose(asked.user, asked.schema)
+        if verdict.fault == "obedient":
+            text = self._obedient(call, asked)
+        else:
+            text = answers.compose(asked.user, asked.schema)
         draft = _draft(text, verdict.fault, asked.limit)
         # A client that goes away meanwhile is billed all the same, as the providers do.
         await _sleep(sandbox.latency if verdict.latency is None else verdict.latency)
         draft.cached = api.cached(asked, sandbox.cache, f"{call.digest} {asked.model}")
         sandbox.bill.charge(call, asked, draft, fault=verdict.fault)
         return Reply(200, api.compose(call, asked, draft), api.headers(call, standing))
+
+    def _obedient(self, call: Call, asked: Asked) -> str:
+        """An answer of the mode `obedient`: it knows the prompt, and what other keys have sent."""
+        lately = self._sandbox.record.last(obedient.REMEMBERED)
+        own = next((entry for entry in lately if entry["request_id"] == call.request_id), {})
+        others = [entry["user"] for entry in lately if entry["key_digest"] != call.digest]
+        return obedient.answer(
+            asked.user, asked.schema, system=str(own.get("system", "")), heard=others
+        )
 
 
 def _draft(text: str, fault: str, limit: int | None) -> Draft:
