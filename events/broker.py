@@ -1,6 +1,9 @@
 """The message queue, from a publisher's side: Redis or RabbitMQ, by the scheme of its URL."""
 
+import hashlib
+import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -63,11 +66,23 @@ def scheme_of(url: str) -> str:
     return scheme
 
 
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What lies on a queue: how many messages nobody has taken, how many are taken and not
+    acknowledged (`None` where the broker does not tell), and since when (Unix ms) the oldest waits.
+    """
+
+    count: int
+    taken: int | None
+    since: int | None
+
+
 class PublishingBroker:
     """Puts messages on queues, confirmed. Safe to share between threads."""
 
     def __init__(self, url: str, *, max_connections: int = 64) -> None:
         self._redis: redis.Redis | None = None
+        self._first_seen: dict[str, dict[bytes, int]] = {}
         if scheme_of(url) in REDIS_SCHEMES:
             self._redis = redis_client(url, max_connections=max_connections)
             self._broker: Broker = RedisBroker(
@@ -98,6 +113,30 @@ class PublishingBroker:
             return self._amqp_depth(queue)
         except _AWAY:
             raise BrokerAway from None
+
+    def waiting(self, queue: str, now: int) -> Waiting:
+        """What lies on a queue at `now` (Unix ms). Raises `BrokerAway`.
+
+        On RabbitMQ the oldest message is taken and put back where it was, since AMQP has no other
+        look; on Redis the first and the last are looked at, since a message that a dead worker had
+        taken comes back at the end. One that does not tell when it was sent, or of the future, is
+        taken to have come when it was first seen here.
+        """
+        try:
+            if self._redis is not None:
+                count, taken, ends = self._redis_ends(self._redis, queue)
+            else:
+                (count, ends), taken = self._amqp_head(queue), None
+        except _AWAY:
+            raise BrokerAway from None
+        seen = self._first_seen.get(queue, {})
+        digests = {hashlib.sha256(end).digest(): _sent_at(end) for end in ends}
+        self._first_seen[queue] = {digest: seen.get(digest, now) for digest in digests}
+        moments = [
+            sent if sent is not None and sent <= now else self._first_seen[queue][digest]
+            for digest, sent in digests.items()
+        ]
+        return Waiting(count, taken, min(moments, default=None))
 
     def messages(self, queue: str) -> Iterator[bytes] | None:
         """All messages of a queue as they lie there: those that wait, are taken, or are dead.
@@ -167,12 +206,44 @@ class PublishingBroker:
         declared = broker.channel.queue_declare(queue=queue, passive=True)
         return int(declared.method.message_count)
 
+    def _redis_ends(self, client: redis.Redis, queue: str) -> tuple[int, int, list[bytes]]:
+        name = f"{NAMESPACE}:{queue}"
+        pipeline = client.pipeline(transaction=True)
+        pipeline.llen(name)
+        pipeline.hlen(f"{name}.msgs")
+        pipeline.lindex(name, 0)
+        pipeline.lindex(name, -1)
+        count, kept, *ids = pipeline.execute()
+        named = [message_id for message_id in ids if message_id is not None]
+        found: list[Any] = client.hmget(f"{name}.msgs", named) if named else []
+        return count, max(0, kept - count), [message for message in found if message is not None]
+
+    def _amqp_head(self, queue: str) -> tuple[int, list[bytes]]:
+        count = self._amqp_depth(queue)
+        if not count:
+            return 0, []
+        channel = self._amqp().channel
+        method, _properties, body = channel.basic_get(queue)
+        if method is None:
+            return count, []
+        channel.basic_nack(method.delivery_tag, requeue=True)
+        return count, [body]
+
     def _amqp_name(self) -> str:
         broker = self._amqp()
         if not broker.connection.is_open:
             del broker.connection
         told = broker.connection._impl.server_properties
         return f"{told.get('product', 'AMQP')} {told.get('version', '')}"
+
+
+def _sent_at(message: bytes) -> int | None:
+    """When a message says it was sent, in Unix ms; `None` where it does not say."""
+    try:
+        sent = json.loads(message)["message_timestamp"]
+    except (ValueError, RecursionError, TypeError, KeyError):
+        return None
+    return sent if isinstance(sent, int) else None
 
 
 _AWAY = (

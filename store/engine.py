@@ -2,9 +2,10 @@
 
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from sqlalchemy import Connection, create_engine, event
 from sqlalchemy.engine import Engine, make_url
@@ -14,6 +15,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from store.masterkeys import MasterKeyUnavailable
 
 SQLITE_BUSY_SECONDS = 30
+
+_following: "WeakKeyDictionary[Connection, list[Callable[[], None]]]" = WeakKeyDictionary()
 
 READ_ONLY = "25006"
 """PostgreSQL's `read_only_sql_transaction`."""
@@ -50,6 +53,9 @@ class Database:
         """A transaction that is committed when the block ends and rolled back when it raises."""
         with self._writing, self._writes.begin() as connection:
             yield connection
+            follow = _following.pop(connection, [])
+        for act in follow:
+            act()
 
     def scrub(self) -> None:
         """Let nothing linger that was destroyed: on SQLite, empty the write-ahead log.
@@ -67,6 +73,14 @@ class Database:
     def close(self) -> None:
         """Close the pooled connections."""
         self.engine.dispose()
+
+
+def after_commit(connection: Connection, act: Callable[[], None]) -> None:
+    """Have `act` done once the write transaction of `connection` is committed, and only then.
+
+    For what counts what was done: a transaction that fails is run again, and would count twice.
+    """
+    _following.setdefault(connection, []).append(act)
 
 
 def is_unavailable(error: BaseException) -> bool:

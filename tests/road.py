@@ -91,6 +91,12 @@ def make_settings(
     )
 
 
+def _replaced(app: App) -> list[str]:
+    """The metrics that were given a value which their label's set does not name."""
+    (family,) = app.instruments.replaced.instrument.collect()
+    return [sample.labels["metric"] for sample in family.samples if sample.value]
+
+
 class Road:
     """A worker and a scheduler in threads, and the doors of the system."""
 
@@ -119,10 +125,12 @@ class Road:
         for thread in self._threads:
             thread.join(60)
             assert not thread.is_alive(), f"{thread.name} does not stop"
+        unnamed = [label for app in self._apps for label in _replaced(app)]
         for app in self._apps:
             app.close()
         self._apps.clear()
         self._threads.clear()
+        assert not unnamed, f"add what these metrics were given to metrics/labels.py: {unnamed}"
 
     def stop(self) -> None:
         """Stop everything."""

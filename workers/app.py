@@ -103,8 +103,10 @@ class App:
     def instruments(self) -> "Instruments":
         """The metrics of this process."""
         from metrics.instruments import open_instruments  # noqa: PLC0415 -- few commands count
+        from workers.pricing import priced_models  # noqa: PLC0415 -- as above
 
-        return open_instruments(self.settings.metrics_dir)
+        asked = (self.settings.model(provider) for provider in Provider)
+        return open_instruments(self.settings.metrics_dir, {*priced_models(), *asked})
 
     @cached_property
     def calls(self) -> Calls:

@@ -1,11 +1,15 @@
 """A ledger row for what was billed, or for an operation that needed no provider."""
 
+from functools import partial
+
 from sqlalchemy import Connection
 
 from events import Provider
+from metrics.instruments import Instruments
 from store import accounts, ledger, outbox
+from store.engine import after_commit
 from workers.app import App
-from workers.pricing import PRICE_VERSION, Price, price_of
+from workers.pricing import PRICE_VERSION, Price, listed_model, price_of
 from workers.providers.port import Tokens
 
 
@@ -76,9 +80,17 @@ def record(app: App, connection: Connection, row: ledger.LedgerRow) -> None:
     outbox.add(connection, outbox.USAGE, [entry], app.effects.now_ms())
     if row.kind == ledger.NONE:
         return
-    labels = (row.provider, row.credential)
-    app.instruments.tokens.labels(*labels, "input").inc(row.input_tokens)
-    app.instruments.tokens.labels(*labels, "output").inc(row.output_tokens)
-    app.instruments.cost.labels(*labels).inc(row.cost_nano_usd / accounts.NANO)
+    after_commit(connection, partial(_count, app.instruments, row))
+
+
+def _count(instruments: Instruments, row: ledger.LedgerRow) -> None:
+    model = listed_model(Provider(row.provider), row.model)
+    tokens, cached = instruments.tokens, instruments.cached_tokens
+    tokens.labels(row.provider, model, row.credential, "input").inc(row.input_tokens)
+    tokens.labels(row.provider, model, row.credential, "output").inc(row.output_tokens)
+    cached.labels(row.provider, row.credential, "read").inc(row.cached_read_tokens)
+    cached.labels(row.provider, row.credential, "write").inc(row.cache_write_tokens)
+    cost = row.cost_nano_usd / accounts.NANO
+    instruments.cost.labels(row.provider, model, row.credential).inc(cost)
     if not row.priced:
-        app.instruments.unpriced.labels(row.provider).inc()
+        instruments.unpriced.labels(row.provider).inc()

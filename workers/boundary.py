@@ -129,11 +129,11 @@ def patiently(app: App, act: Callable[[], None]) -> None:
         except (EventRefused, Stopping):
             raise
         except LeaseLost:
-            pass
+            app.instruments.outages.labels("lease").inc()
         except Exception as error:  # noqa: BLE001 -- nothing else may happen to a message
             if not is_unavailable(error):
                 raise _internal(app, error) from None
-            _warn_of_outage(error)
+            _warn_of_outage(app, error)
         else:
             return
         if app.effects.wait(pause, app.stopping):
@@ -157,7 +157,7 @@ def persistently(app: App, act: Callable[[], None]) -> None:
         except Exception as error:  # noqa: BLE001 -- as in `patiently`
             if not is_unavailable(error):
                 raise _internal(app, error) from None
-            _warn_of_outage(error)
+            _warn_of_outage(app, error)
         else:
             return
         now = app.effects.monotonic()
@@ -169,10 +169,12 @@ def persistently(app: App, act: Callable[[], None]) -> None:
         pause = min(2 * pause, LONGEST_PAUSE)
 
 
-def _warn_of_outage(error: Exception) -> None:
+def _warn_of_outage(app: App, error: Exception) -> None:
     if isinstance(error, MasterKeyUnavailable):
+        app.instruments.outages.labels("master_key").inc()
         log.warning("master_key_unavailable", sentence=str(error))
     else:
+        app.instruments.outages.labels("database").inc()
         log.warning("database_unavailable", error=type(error).__name__)
 
 

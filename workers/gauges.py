@@ -1,101 +1,124 @@
-"""Gauges read from broker and store at each scrape, so that they are right with no worker too."""
+"""The gauges' sources: broker, store and Redis, read by the exporter, so with no worker too."""
 
-from collections.abc import Iterable
+import platform
+from collections.abc import Sequence
+from importlib.metadata import version
 
-from events.broker import BrokerAway, PublishingBroker
+import structlog
+
+from events.analyses import ANALYSES_QUEUE
+from events.broker import PublishingBroker
 from events.registry import QUEUES
-from metrics.exporter import Gauge
-from store import analyses, keys, leases, outbox, setaside
-from store.engine import is_unavailable
+from events.usage import USAGE_QUEUE
+from metrics import gauges
+from metrics.exporter import Source
+from metrics.gauges import Reading
+from store import backlog, keys, leases, outbox, setaside
+from store.backlog import Backlog
 from workers.app import App
 from workers.keys.validation import VALIDATIONS_QUEUE
+from workers.pricing import PRICE_VERSION
+
+log = structlog.get_logger(__name__)
+
+ALL_QUEUES = (*QUEUES, VALIDATIONS_QUEUE)
 
 
 class Gauges:
-    """Reads the gauges. A part that is away is left out and told by `byok_up`."""
+    """Reads the gauges of everything that all processes share."""
 
     def __init__(self, app: App) -> None:
         self._app = app
         self._queue = PublishingBroker(app.settings.effective_broker_url, max_connections=4)
 
-    def read(self) -> Iterable[Gauge]:
-        """All gauges as they stand now."""
-        up: dict[tuple[str, ...], float] = {}
-        gauges: list[Gauge] = []
-        try:
-            gauges.append(self._queues())
-            up["broker",] = 1
-        except BrokerAway:
-            up["broker",] = 0
-        try:
-            gauges.extend(self._store())
-            up["database",] = 1
-        except Exception as error:
-            if not is_unavailable(error):
-                raise
-            up["database",] = 0
-        return [("up", "Whether a part can be reached.", ("part",), up), *gauges]
+    def sources(self) -> list[Source]:
+        """What the exporter reads, each by itself: one that is away or slow delays no other."""
+        return [
+            Source("broker", "broker", self.read_broker),
+            Source("database", "database", self.read_database),
+            Source("counts", "database", self.read_counts),
+            Source("redis", "redis", self.read_redis),
+        ]
 
-    def _queues(self) -> Gauge:
-        names = (*QUEUES, VALIDATIONS_QUEUE)
-        depths: dict[tuple[str, ...], float] = {
-            (name,): float(self._queue.depth(name)) for name in names
-        }
-        return ("queue_depth", "Messages that wait on a queue.", ("queue",), depths)
+    def failed(self, source: str, error: Exception) -> None:
+        """Note that a source could not be read; `byok_up` tells of it too."""
+        log.warning("gauges_not_read", source=source, error=type(error).__name__)
 
-    def _store(self) -> list[Gauge]:
+    def close(self) -> None:
+        """Close the connections to the broker."""
+        self._queue.close()
+
+    def read_broker(self) -> Sequence[Reading]:
+        """What lies on the queues."""
+        now = self._app.effects.now_ms()
+        depth: dict[tuple[str, ...], int] = {}
+        age: dict[tuple[str, ...], float] = {}
+        for queue in ALL_QUEUES:
+            waiting = self._queue.waiting(queue, now)
+            depth[queue, "broker"] = waiting.count
+            age[queue, "broker"] = _seconds(now, waiting.since)
+            if waiting.taken is not None:
+                depth[queue, "taken"] = waiting.taken
+        return [gauges.QUEUE_DEPTH.of(depth), gauges.QUEUE_AGE.of(age)]
+
+    def read_database(self) -> Sequence[Reading]:
+        """What is found in the store by looking at few rows."""
         now = self._app.effects.now_ms()
         with self._app.database.read() as connection:
-            by_key = keys.counts(connection)
-            by_state = analyses.counts(connection)
-            backlog = outbox.backlog(connection)
-            kept = setaside.counts(connection)
+            due: dict[str, Backlog | None] = {
+                **backlog.due_events(connection, now),
+                ANALYSES_QUEUE: backlog.due_requests(connection, now),
+                VALIDATIONS_QUEUE: backlog.due_validations(connection, now),
+                USAGE_QUEUE: backlog.due_usage(connection),
+            }
+            rows = outbox.backlog(connection)
+            validations = backlog.validations(connection, now)
+            running = backlog.running_analyses(connection)
+            unknown = backlog.unknown_attempts(connection)
             live = leases.live_roles(connection, now)
+        in_store = {queue: due.get(queue) for queue in ALL_QUEUES}
+        depth = {(queue, "store"): it.count if it else 0 for queue, it in in_store.items()}
+        age = {(q, "store"): _seconds(now, it.since if it else None) for q, it in in_store.items()}
         return [
-            (
-                "keys",
-                "Keys that are connected.",
-                ("provider", "status", "reason"),
-                {labels: float(count) for labels, count in by_key.items()},
-            ),
-            (
-                "analyses_waiting",
-                "Analyses that wait, by reason.",
-                ("reason",),
-                {
-                    (reason or "queued",): float(count)
-                    for (state, reason), count in by_state.items()
-                    if state == analyses.WAITING
-                },
-            ),
-            (
-                "analyses_running",
-                "Analyses with an attempt under way.",
-                (),
-                {(): float(sum(n for (s, _), n in by_state.items() if s == analyses.RUNNING))},
-            ),
-            (
-                "outbox_rows",
-                "Rows that wait in the outbox.",
-                ("kind",),
-                {(kind,): float(count) for kind, (count, _) in backlog.items()},
-            ),
-            (
-                "outbox_oldest_age_seconds",
-                "Age of the oldest row in the outbox.",
-                ("kind",),
-                {(kind,): (now - oldest) / 1000 for kind, (_, oldest) in backlog.items()},
-            ),
-            (
-                "set_aside_messages",
-                "Messages that are set aside.",
-                ("queue", "reason"),
-                {labels: float(count) for labels, count in kept.items()},
-            ),
-            (
-                "processes",
-                "Processes that hold a lease.",
-                ("role",),
-                {(role,): float(count) for role, count in live.items()},
-            ),
+            gauges.QUEUE_DEPTH.of(depth),
+            gauges.QUEUE_AGE.of(age),
+            gauges.VALIDATIONS_DUE.every({(name,): n for name, (n, _) in validations.items()}),
+            gauges.VALIDATIONS_LATE.every({(name,): n for name, (_, n) in validations.items()}),
+            gauges.RUNNING.every(running),
+            gauges.UNKNOWN.every({(): unknown}),
+            gauges.OUTBOX_ROWS.every({(kind,): n for kind, (n, _) in rows.items()}),
+            gauges.OUTBOX_AGE.every({(k,): _seconds(now, at) for k, (_, at) in rows.items()}),
+            gauges.PROCESSES.every({(role,): n for role, n in live.items()}),
         ]
+
+    def read_counts(self) -> Sequence[Reading]:
+        """What is found in the store by counting many rows."""
+        now = self._app.effects.now_ms()
+        with self._app.database.read() as connection:
+            connected = keys.counts(connection)
+            waiting = backlog.waiting_analyses(connection)
+            kept = setaside.counts(connection)
+        reasons = {reason or "queued": it for reason, it in waiting.items()}
+        return [
+            gauges.KEYS.of(connected),
+            gauges.WAITING.every({(reason,): it.count for reason, it in reasons.items()}),
+            gauges.WAITING_AGE.every(
+                {(reason,): _seconds(now, it.since) for reason, it in reasons.items()}
+            ),
+            gauges.SET_ASIDE.of(kept),
+        ]
+
+    def read_redis(self) -> Sequence[Reading]:
+        """The providers' breakers."""
+        states = self._app.pacing.breakers()
+        return [gauges.BREAKER.every(dict.fromkeys(states.items(), 1))]
+
+
+def build() -> Reading:
+    """Which versions run."""
+    versions = (version("byok-workers"), platform.python_version(), PRICE_VERSION)
+    return Reading(gauges.BUILD, {versions: 1.0})
+
+
+def _seconds(now: int, since: int | None) -> float:
+    return 0.0 if since is None else max(0, now - since) / 1000

@@ -4,6 +4,7 @@ from sqlalchemy import Connection
 
 from events import Envelope, KeyStatus, KeyStatusChanged, Provider
 from store import keys
+from store.engine import after_commit
 from store.keys import Cause, KeyRecord, StatusChange
 from workers.app import SOURCE, App
 
@@ -39,7 +40,9 @@ def announce(app: App, connection: Connection, change: StatusChange | None) -> N
         ),
         account=change.account_id,
     )
-    app.instruments.key_changes.labels(change.provider, change.new_status, change.reason).inc()
+    changes = app.instruments.key_changes
+    counted = changes.labels(change.provider, change.new_status, change.reason)
+    after_commit(connection, counted.inc)
 
 
 def announce_use(

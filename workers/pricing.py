@@ -6,6 +6,7 @@ A model without a known price costs 0 and is marked as not priced: never a guess
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_EVEN, Decimal
+from functools import lru_cache
 from importlib.metadata import version
 
 from events.keys import Provider
@@ -49,3 +50,27 @@ def price_of(provider: Provider, model: str, tokens: Tokens, at_ms: int) -> Pric
         return Price(0, priced=False)
     nano = (Decimal(price.total_price) * NANO).quantize(Decimal(1), rounding=ROUND_HALF_EVEN)
     return Price(int(nano), priced=True)
+
+
+@lru_cache(maxsize=256)
+def listed_model(provider: Provider, model: str) -> str:
+    """The price table's own name of a model, whatever its snapshot; else its name as it came."""
+    from genai_prices.data_snapshot import get_snapshot  # noqa: PLC0415 -- as above
+
+    try:
+        _, listed = get_snapshot().find_provider_model(model, None, provider.value, None)
+    except (LookupError, ValueError):
+        return model
+    return str(listed.id)
+
+
+def priced_models() -> frozenset[str]:
+    """The price table's own names of the models that it knows of our providers."""
+    from genai_prices.data_snapshot import get_snapshot  # noqa: PLC0415 -- as above
+
+    return frozenset(
+        model.id
+        for listed in get_snapshot().providers
+        if listed.id in frozenset(Provider)
+        for model in listed.models
+    )

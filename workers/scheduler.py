@@ -13,6 +13,7 @@ from events import Provider
 from events.analyses import ANALYSES_QUEUE
 from events.broker import actor_of
 from store import analyses, cooldowns, gate, leases, waiting
+from store.engine import after_commit
 from workers.analyses import ending
 from workers.analyses.actors import RESUME_ACTOR
 from workers.analyses.retry import UNKNOWN_ALLOWED
@@ -141,7 +142,7 @@ def _take_over(app: App, account: str, request_id: str) -> None:
         if request is None or request.state != analyses.RUNNING:
             return
         analyses.give_up_attempt(connection, request, "worker_lost", now)
-        app.instruments.unknown_attempts.inc()
+        after_commit(connection, app.instruments.unknown_attempts.inc)
         if analyses.unknown_count(connection, account, request_id) >= UNKNOWN_ALLOWED:
             ending.fail(app, connection, request, "worker_lost", retryable=False)
         elif app.settings.unknown_attempts is UnknownAttempts.HOLD:

@@ -17,7 +17,7 @@ from workers import accounts
 from workers.analyses import actors as analyses_actors
 from workers.app import App
 from workers.boundary import DRAIN_SECONDS, put_aside
-from workers.broker import FailOnError, open_worker_broker, unreadable_actor
+from workers.broker import FailOnError, TimeMessages, open_worker_broker, unreadable_actor
 from workers.keys import actors as keys_actors
 from workers.settings import ConfigurationError
 from workers.usage import actors as usage_actors
@@ -66,6 +66,7 @@ def open_worker(app: App, group: Group) -> dramatiq.Worker:
     for queue in sorted(broker.get_declared_queues()):
         _register_unreadable(broker, app, queue)
     broker.add_middleware(FailOnError())
+    broker.add_middleware(TimeMessages(app.instruments))
     for taker in broker.actors.values():
         # At debug level an actor tells the arguments that it got: whole messages, readable or not.
         taker.logger.setLevel(logging.WARNING)

@@ -8,6 +8,7 @@ from sqlalchemy import Connection
 
 from events import FallbackUsed, Operation, Provider
 from store import accounts, analyses, cooldowns, gate, keys, ledger
+from store.engine import after_commit
 from workers.analyses import ending, retry
 from workers.analyses.operations import AnswerOffVocabulary, Result, operation_of
 from workers.analyses.operations.freetext import held_against
@@ -77,7 +78,7 @@ def complete(
         if isinstance(checked, Success) and sent.key_id:
             keys.refresh_ok(connection, sent.key_id, now)
         if not current:
-            app.instruments.late_answers.inc()
+            after_commit(connection, app.instruments.late_answers.inc)
         elif not consents:
             ending.skip(app, connection, request, "consent")
         elif isinstance(checked, Success):
@@ -85,7 +86,7 @@ def complete(
             _succeed(app, connection, sent, request, checked, cost, seconds)
         else:
             _setback(app, connection, sent, request, checked, now)
-    _observe(app, sent, checked, seconds)
+    _observe(app, sent, outcome, checked, seconds)
 
 
 def abandon(app: App, sent: Sent) -> None:
@@ -98,7 +99,7 @@ def abandon(app: App, sent: Sent) -> None:
             return
         if request.attempt == sent.attempt and request.state == analyses.RUNNING:
             analyses.give_up_attempt(connection, request, "internal_error", now)
-            app.instruments.unknown_attempts.inc()
+            after_commit(connection, app.instruments.unknown_attempts.inc)
             ending.fail(app, connection, request, "internal_error", retryable=True)
 
 
@@ -185,7 +186,8 @@ def _succeed(
     # A credit held for an earlier platform attempt is given back where an own key completed it.
     ending.release_credit(connection, request, spent=sent.credential == "platform")
     if sent.fallback is not None:
-        app.instruments.fallbacks.labels(sent.provider.value, sent.fallback).inc()
+        fallbacks = app.instruments.fallbacks.labels(sent.provider.value, sent.fallback)
+        after_commit(connection, fallbacks.inc)
         app.emit(
             connection,
             FallbackUsed(request_id=sent.request_id, provider=sent.provider, reason=sent.fallback),
@@ -225,7 +227,7 @@ def _setback(
         return
     unknown = 0
     if _is_lost(failure):
-        app.instruments.unknown_attempts.inc()
+        after_commit(connection, app.instruments.unknown_attempts.inc)
         unknown = analyses.unknown_count(connection, sent.account_id, sent.request_id)
         if app.settings.unknown_attempts is UnknownAttempts.HOLD:
             ending.park(app, connection, request, analyses.HELD, request.expires_at)
@@ -332,12 +334,21 @@ def _bill(
     return row
 
 
-def _observe(app: App, sent: Sent, checked: Success | Failure, seconds: float) -> None:
+def _observe(
+    app: App, sent: Sent, outcome: Answer | Failure, checked: Success | Failure, seconds: float
+) -> None:
+    told, provider = app.instruments, sent.provider.value
     kind = checked.kind if isinstance(checked, Failure) else OutcomeClass.OK
-    app.instruments.calls.labels(
-        sent.provider.value, sent.credential, kind.value, _reason(checked)
-    ).inc()
-    app.instruments.call_seconds.labels(sent.provider.value).observe(seconds)
+    told.calls.labels(provider, sent.credential, kind.value, _reason(checked)).inc()
+    told.call_seconds.labels(provider).observe(seconds)
+    if sent.key_id is None:
+        limits = outcome.limits
+        for name, left in (
+            ("requests", limits.remaining_requests),
+            ("tokens", limits.remaining_tokens),
+        ):
+            if left is not None:
+                told.limit_left.labels(provider, name).set(left)
 
 
 def _reason(checked: Success | Failure) -> str:

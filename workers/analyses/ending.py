@@ -5,12 +5,14 @@ Each function writes all of it in the caller's one transaction.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection
 
 from events import AnalysisCompleted, AnalysisFailed, AnalysisSkipped, CreditsExhausted, Operation
 from store import accounts, analyses, credits, ledger
+from store.engine import after_commit
 from workers.analyses import texts
 from workers.analyses.operations import operation_of
 from workers.app import App
@@ -59,7 +61,7 @@ def park(
         refusal=refusal,
         holds_credit=holds_credit,
     )
-    app.instruments.parked.labels(reason).inc()
+    after_commit(connection, app.instruments.parked.labels(reason).inc)
 
 
 def fail(
@@ -96,7 +98,7 @@ def skip_for_credits(
             ),
             account=account.account_id,
         )
-    app.instruments.credits_refused.inc()
+    after_commit(connection, app.instruments.credits_refused.inc)
     skip(app, connection, request, "credits")
 
 
@@ -191,7 +193,7 @@ def finish_completed(
         ),
         account=account,
     )
-    _count(app, request, analyses.COMPLETED, "", credential, by)
+    _count(app, connection, request, analyses.COMPLETED, "", credential, by)
 
 
 def release_credit(connection: Connection, request: analyses.Request, *, spent: bool) -> None:
@@ -205,12 +207,21 @@ def _end(
 ) -> None:
     release_credit(connection, request, spent=False)
     analyses.finish(connection, request, state=state, reason=reason, now=app.effects.now_ms())
-    _count(app, request, state, reason, request.credential or "none", "none")
+    _count(app, connection, request, state, reason, request.credential or "none", "none")
 
 
 def _count(
-    app: App, request: analyses.Request, state: str, reason: str, credential: str, by: str
+    app: App,
+    connection: Connection,
+    request: analyses.Request,
+    state: str,
+    reason: str,
+    credential: str,
+    by: str,
 ) -> None:
-    app.instruments.analyses.labels(request.operation, state, reason, credential, by).inc()
+    told = app.instruments
+    ended = told.analyses.labels(request.operation, state, reason, credential, by)
+    took = told.analysis_seconds.labels(request.operation, state)
     seconds = (app.effects.now_ms() - request.created_at) / 1000
-    app.instruments.analysis_seconds.labels(request.operation, state).observe(seconds)
+    after_commit(connection, ended.inc)
+    after_commit(connection, partial(took.observe, seconds))

@@ -323,6 +323,8 @@ def _act(
         )
         return None
     permit = _permit(app, request, provider, scope)
+    if isinstance(permit, Permit) and not permit.paced:
+        app.instruments.unpaced.inc()
     if isinstance(permit, Hold):
         due_at = now + int(1000 * permit.seconds * (1 + app.effects.jitter() / 2))
         ending.park(app, connection, request, permit.reason, due_at)
@@ -419,6 +421,7 @@ def _learn(app: App, permit: Permit, outcome: Answer | Failure) -> None:
     turn = app.pacing.leave(permit, *result_of(outcome))
     if turn is None:
         return
+    app.instruments.breaker_turns.labels(permit.provider, turn.value).inc()
     told = ProviderHealthChanged(
         provider=Provider(permit.provider),
         healthy=turn is Turn.CLOSED,

@@ -1,6 +1,7 @@
 """Reading a raw message: one for our actors, or else one for the actor that sets it aside."""
 
 import base64
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -49,7 +50,15 @@ def read_message(
         kwargs={},
         options=options,
         message_id=message.message_id,
+        # When it was sent, for how long it waited; a sender can write anything there.
+        message_timestamp=_moment(message.message_timestamp),
     )
+
+
+def _moment(told: object) -> int:
+    """A time in Unix ms, where it is one: now at the latest."""
+    now = time.time_ns() // 1_000_000
+    return min(told, now) if isinstance(told, int) else now
 
 
 def unreadable(queue: str, data: bytes, options: Mapping[str, Any]) -> Message[Any]:

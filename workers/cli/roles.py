@@ -47,18 +47,24 @@ def scheduler(*, stop_on_stdin_eof: StopOnEof = False) -> None:
 def exporter(*, stop_on_stdin_eof: StopOnEof = False) -> None:
     """Serve the metrics of this machine's processes. Example: `byok exporter`."""
     from metrics.exporter import Exporter  # noqa: PLC0415 -- loads what other roles do not need
-    from workers.gauges import Gauges  # noqa: PLC0415
+    from workers.gauges import Gauges, build  # noqa: PLC0415
 
-    with open_app("exporter") as app:
+    # A database server may be away: that is what the page then tells.
+    embedded = Settings.load().database_url is None
+    with open_app("exporter", need_store=embedded) as app:
         stop_on_signals(app.stopping, stdin=stop_on_stdin_eof)
         settings = app.settings
         settings.metrics_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        read = Gauges(app)
         served = Exporter(
             settings.metrics_dir,
-            Gauges(app).read,
+            read.sources(),
             host=settings.exporter_host,
             port=settings.effective_exporter_port,
+            constant=[build()],
+            failed=read.failed,
         )
         (settings.state_dir / "exporter.url").write_text(served.url + "\n")
         app.stopping.wait()
         served.close()
+        read.close()

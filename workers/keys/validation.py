@@ -4,12 +4,15 @@ A verdict is fenced by the validation's number: one that comes after the key was
 removed or validated anew changes nothing.
 """
 
+from functools import partial
+
 import structlog
 from pydantic import SecretStr
 from sqlalchemy import Connection
 
 from events import KeyStatus, Provider
 from store import accounts, analyses, gate, keys, ledger
+from store.engine import after_commit
 from store.masterkeys import DoesNotOpen, MasterKeyMissing, MasterKeyUnavailable
 from store.vault import StoredKey
 from workers.app import App
@@ -56,6 +59,7 @@ def validate(app: App, key_id: str) -> None:
         persistently(app, lambda: _conclude_unopened(app, key, broken=broken))
         return
     provider = Provider(key.provider)
+    began = app.effects.monotonic()
     outcome = app.calls.run(
         app.providers[provider].probe(
             secret,
@@ -66,6 +70,8 @@ def validate(app: App, key_id: str) -> None:
     )
     kind = outcome.kind if isinstance(outcome, Failure) else OutcomeClass.OK
     app.instruments.validations.labels(key.provider, kind.value).inc()
+    seconds = app.effects.monotonic() - began
+    app.instruments.validation_seconds.labels(key.provider).observe(seconds)
     # What was asked is not asked again because the database is away for a moment.
     persistently(app, lambda: _conclude(app, key, outcome))
 
@@ -145,6 +151,10 @@ def _write_verdict(
         cause=cause_of(app, "validated"),
     )
     announce(app, connection, change)
+    if told and key.tested_at is None:
+        proof = app.instruments.key_proof_seconds.labels(key.provider)
+        seconds = (app.effects.now_ms() - key.added_at) / 1000
+        after_commit(connection, partial(proof.observe, seconds))
     if told:
         analyses.wake(connection, key.account_id, analyses.KEY_WAITS, app.effects.now_ms())
 

@@ -128,6 +128,22 @@ class Gate:
             return frozenset()
         return frozenset(name for name, at in until.items() if at is not None and int(at) > now)
 
+    def breakers(self) -> dict[str, str]:
+        """By provider: whether its breaker is `closed`, `open`, or `probing` with one call.
+
+        Raises `redis.RedisError`.
+        """
+        seconds, micros = self._client.time()
+        now = seconds * 1000 + micros // 1000
+        states = {}
+        for name in _PROVIDERS:
+            open_until = self._client.hget(_breaker(name), "open_until")
+            if open_until is None:
+                states[name] = "closed"
+            else:
+                states[name] = "open" if int(open_until) > now else "probing"
+        return states
+
     def leave(self, permit: Permit, result: Result, pause_seconds: float = 0.0) -> Turn | None:
         """Give a permit back; what that did to the breaker."""
         if not permit.paced:

@@ -25,6 +25,9 @@ def recorded(app: App, envelope: Envelope, data: UsageRecorded) -> None:
         ) from None
     with app.database.write() as connection:
         outcome = ledger.record(connection, rows)
+    oldest = min((row.at for row in rows), default=None)
+    if outcome.new and oldest is not None:
+        app.instruments.usage_lag.observe((app.effects.now_ms() - oldest) / 1000)
     for name, ids in (
         ("new", outcome.new),
         ("repeated", outcome.repeated),

@@ -188,3 +188,16 @@ def test_a_probe_that_was_never_sent_lets_another_probe(
     # As whoever takes over from a dead worker gives it back: it knows the holder alone.
     assert gate.leave(Permit("openai", "key:k1", "probe"), Result.UNSENT) is None
     assert enter(gate, "second").probe
+
+
+def test_a_breaker_is_told_as_closed_then_open_then_probing(
+    gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(permits, "BREAKER_OPEN_MS", 100)
+    assert gate.breakers() == {"openai": "closed", "anthropic": "closed"}
+    for number in range(permits.BREAKER_FAILURES):
+        gate.leave(enter(gate, f"h{number}"), Result.DOWN)
+    assert gate.breakers() == {"openai": "open", "anthropic": "closed"}
+    until(lambda: gate.breakers() == {"openai": "probing", "anthropic": "closed"})
+    gate.leave(enter(gate, "probe"), Result.OK)
+    assert gate.breakers() == {"openai": "closed", "anthropic": "closed"}

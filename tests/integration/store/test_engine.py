@@ -17,7 +17,7 @@ from sqlalchemy.exc import (
 )
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from store.engine import Database, is_unavailable
+from store.engine import Database, after_commit, is_unavailable
 
 metadata = MetaData()
 counters = Table(
@@ -230,3 +230,22 @@ def test_sqlite_keeps_what_it_committed_and_wipes_what_it_deleted(tmp_path: Path
         "foreign_keys": 1,
         "secure_delete": 1,
     }
+
+
+def test_what_follows_a_commit_follows_no_rollback_and_comes_once(database: Database) -> None:
+    counted: list[str] = []
+
+    def attempt(name: str, *, fails: bool) -> None:
+        with database.write() as connection:
+            after_commit(connection, lambda: counted.append(name))
+            connection.execute(update(counters).values(value=1))
+            assert counted == [], "it was not committed yet"
+            if fails:
+                raise InterfaceError("", None, Exception("gone"))
+
+    with pytest.raises(InterfaceError):
+        attempt("first", fails=True)
+    attempt("second", fails=False)
+    with database.write() as connection:
+        connection.execute(update(counters).values(value=2))
+    assert counted == ["second"]

@@ -138,7 +138,7 @@ def test_a_text_that_does_not_open_is_no_result_and_is_counted(app: App) -> None
     assert found(app) is None
     (sample,) = (
         one
-        for metric in app.instruments.vault_failures.collect()
+        for metric in app.instruments.vault_failures.instrument.collect()
         for one in metric.samples
         if one.name.endswith("_total")
     )
