@@ -17,7 +17,7 @@ demo: $(RUN_STAMP) ## The main job on real mail, from nothing.
 	@exec $(BIN)/byok demo
 
 test: $(DEV_STAMP) ## All tests, against real Valkey and SQLite and the real SDKs over HTTP.
-	@exec $(BIN)/python -m pytest $(ARGS)
+	@exec $(BIN)/python -m pytest -n 3 --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 lint: $(DEV_STAMP) ## Style, types and the architecture's arrows.
 	$(BIN)/ruff check .

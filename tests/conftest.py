@@ -30,6 +30,19 @@ from workers.keys.validation import VALIDATIONS_QUEUE
 MAILS = Path(__file__).parent / "data" / "mail"
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let each module run in one process, and all that start process trees in the same one.
+
+    The latter need the machine's cores, and are the longest: one at a time, from the start.
+    """
+    trees = Path(__file__).parent / "integration" / "process"
+    items.sort(key=lambda item: trees not in item.path.parents)
+    for item in items:
+        group = "process" if trees in item.path.parents else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture(scope="session")
 def valkey() -> Iterator[str]:
     """The URL of a Valkey that is the tests' own, without a database number."""
@@ -146,15 +159,17 @@ def services(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Service
         elif kind != "sqlite-valkey":
             server = _given("BYOK_TEST_DATABASE_URL").replace("+psycopg", "")
             database = stack.enter_context(new_database(server))
-        if not kind.endswith("valkey"):
-            # These are one for all test processes; what is from a wheel is each one's own.
-            stack.enter_context(_alone())
         if kind.endswith("valkey"):
             url = request.getfixturevalue("valkey")
             broker, beside = f"{url}?db=0", f"{url}?db=1"
         else:
+            # What is found is one for all test processes of this machine; what is from a wheel is
+            # each one's own.
+            pair = _process_number()
+            service = "rabbitmq" if kind.endswith("rabbitmq") else f"redis-{pair}"
+            stack.enter_context(_alone(service))
             url = _given("BYOK_TEST_REDIS_URL").rstrip("/").removesuffix("/0")
-            broker, beside = f"{url}/14", f"{url}/15"
+            broker, beside = f"{url}/{14 - 2 * pair}", f"{url}/{15 - 2 * pair}"
         for address in (broker, beside):
             with redis.Redis.from_url(address) as client:
                 client.flushdb()
@@ -164,10 +179,15 @@ def services(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Service
         yield Services(broker, beside, database)
 
 
+def _process_number() -> int:
+    """Which of the test run's processes this is, from 0."""
+    return int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+
+
 @contextmanager
-def _alone() -> Iterator[None]:
-    """Keep other test processes on this machine from the services that were found on it."""
-    with (Path(tempfile.gettempdir()) / "byok-tests.lock").open("a") as file:
+def _alone(what: str) -> Iterator[None]:
+    """Keep other test processes on this machine from a service that was found on it."""
+    with (Path(tempfile.gettempdir()) / f"byok-tests-{what}.lock").open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 

@@ -122,6 +122,8 @@ def test_answers_that_get_lost_are_counted_and_not_paid_for_without_end(road: Ro
     assert road.credits() == (0, 0)
 
 
+# It waits out the breaker's pauses, which no queue has a part in.
+@pytest.mark.parametrize("services", ["sqlite-valkey", "postgresql-valkey"], indirect=True)
 @pytest.mark.usefixtures("hasty")
 def test_an_outage_burns_no_attempts_for_good(road: Road) -> None:
     road.account()
