@@ -12,7 +12,7 @@ import structlog
 from events import Provider
 from events.analyses import ANALYSES_QUEUE
 from events.broker import actor_of
-from store import analyses, cooldowns, gate, leases, waiting
+from store import analyses, cooldowns, gate, leases, probes, waiting
 from store.engine import after_commit
 from workers.analyses import ending
 from workers.analyses.actors import RESUME_ACTOR
@@ -122,6 +122,18 @@ def orphaned_requests(app: App) -> int:
     return len(orphans)
 
 
+def lost_probes(app: App) -> int:
+    """Make billed validations `unknown` whose process died before it wrote down what they told."""
+    now = app.effects.now_ms()
+    with app.database.read() as connection:
+        if not probes.any_lost(connection, now - CALL_LIMIT_MS):
+            return 0
+    with app.database.write() as connection:
+        lost = probes.give_up_lost(connection, now - CALL_LIMIT_MS, now)
+    app.instruments.unknown_attempts.inc(lost)
+    return lost
+
+
 def past_cooldowns(app: App) -> int:
     """Forget cooldowns that have run out. Found ones are no reason to sweep again at once."""
     now = app.effects.now_ms()
@@ -174,5 +186,6 @@ SWEEPS: tuple[Sweep, ...] = (
     due_waiting_events,
     dead_processes,
     orphaned_requests,
+    lost_probes,
     past_cooldowns,
 )

@@ -1,7 +1,6 @@
 """Completing an attempt: one commit, fenced by the attempt's number."""
 
 from dataclasses import dataclass, field
-from http import HTTPStatus
 
 import structlog
 from sqlalchemy import Connection
@@ -122,7 +121,7 @@ def _end_attempt(
     state = "failed"
     if outcome.tokens is not None:
         state = "answered"
-    elif _is_lost(outcome):
+    elif isinstance(outcome, Failure) and outcome.is_lost:
         state = "unknown"
     return analyses.end_attempt(
         connection,
@@ -133,16 +132,6 @@ def _end_attempt(
         outcome=_reason(checked),
         provider_request_id=outcome.request_id,
         now=now,
-    )
-
-
-def _is_lost(outcome: Answer | Failure) -> bool:
-    """Whether a call was sent whose answer did not come or could not be read: it may be billed."""
-    return (
-        isinstance(outcome, Failure)
-        and outcome.sent
-        and outcome.tokens is None
-        and outcome.status in (None, HTTPStatus.OK)
     )
 
 
@@ -226,7 +215,7 @@ def _setback(
         # Its worker was given up meanwhile and it waits to be run again: leave it to that.
         return
     unknown = 0
-    if _is_lost(failure):
+    if failure.is_lost:
         after_commit(connection, app.instruments.unknown_attempts.inc)
         unknown = analyses.unknown_count(connection, sent.account_id, sent.request_id)
         if app.settings.unknown_attempts is UnknownAttempts.HOLD:

@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from sqlalchemy import Connection
 
 from events import KeyStatus, Provider
-from store import accounts, analyses, gate, keys, ledger
+from store import accounts, analyses, gate, keys, ledger, probes
 from store.engine import after_commit
 from store.masterkeys import DoesNotOpen, MasterKeyMissing, MasterKeyUnavailable
 from store.vault import StoredKey
@@ -20,7 +20,7 @@ from workers.billing import ledger_row, record
 from workers.boundary import persistently
 from workers.keychanges import announce, cause_of
 from workers.keys.schedule import NO_QUOTA, next_look, period_ms
-from workers.providers.port import Failure, OutcomeClass, Proof
+from workers.providers.port import Failure, OutcomeClass, Proof, Undecided
 from workers.providers.verdict import judge_outcome
 
 log = structlog.get_logger(__name__)
@@ -58,22 +58,41 @@ def validate(app: App, key_id: str) -> None:
         broken = isinstance(error, DoesNotOpen)
         persistently(app, lambda: _conclude_unopened(app, key, broken=broken))
         return
-    provider = Provider(key.provider)
     began = app.effects.monotonic()
-    outcome = app.calls.run(
-        app.providers[provider].probe(
-            secret,
-            model=app.settings.model(provider),
-            # What stage 1 says of a key without quota is that it is fine.
-            prove_quota=key.reason == NO_QUOTA,
-        )
-    )
+    outcome = _ask(app, key, secret)
     kind = outcome.kind if isinstance(outcome, Failure) else OutcomeClass.OK
     app.instruments.validations.labels(key.provider, kind.value).inc()
     seconds = app.effects.monotonic() - began
     app.instruments.validation_seconds.labels(key.provider).observe(seconds)
     # What was asked is not asked again because the database is away for a moment.
     persistently(app, lambda: _conclude(app, key, outcome))
+
+
+def _ask(app: App, key: keys.KeyRecord, secret: SecretStr) -> Proof | Failure:
+    """Ask for nothing, and where that does not tell, by a call that is billed."""
+    provider = Provider(key.provider)
+    client, model = app.providers[provider], app.settings.model(provider)
+    outcome = app.calls.run(
+        # What stage 1 says of a key without quota is that it is fine.
+        client.probe(secret, model=model, prove_quota=key.reason == NO_QUOTA)
+    )
+    if not isinstance(outcome, Undecided):
+        return outcome
+    # Noted before it is sent: whatever becomes of this process, it is billed once or `unknown`.
+    with app.database.write() as connection:
+        probes.start(
+            connection,
+            _probe_of(key),
+            process_id=app.lease.holder(connection),
+            provider=key.provider,
+            model=model,
+            now=app.effects.now_ms(),
+        )
+    return app.calls.run(client.spend(secret, model=model))
+
+
+def _probe_of(key: keys.KeyRecord) -> probes.Probe:
+    return probes.Probe(account_id=key.account_id, key_id=key.key_id, number=key.validation_no)
 
 
 def _open(app: App, key: keys.KeyRecord, stored: StoredKey | None) -> SecretStr:
@@ -121,6 +140,7 @@ def _still(connection: Connection, key: keys.KeyRecord) -> keys.KeyRecord | None
 def _conclude(app: App, key: keys.KeyRecord, outcome: Proof | Failure) -> None:
     with app.database.write() as connection:
         gate.alone(connection, key.account_id)
+        _end_probe(app, connection, key, outcome)
         _bill(app, connection, key, outcome)
         current = _still(connection, key)
         if current is not None:
@@ -185,6 +205,27 @@ def _next_look(
     return now + int(wait * 1000 * (1 + 0.1 * app.effects.jitter()))
 
 
+def _end_probe(
+    app: App, connection: Connection, key: keys.KeyRecord, outcome: Proof | Failure
+) -> None:
+    """End the billed call that was noted, if there was one; also one that was given up before."""
+    lost = outcome.is_lost if isinstance(outcome, Failure) else outcome.tokens is None
+    state = "answered" if outcome.tokens is not None else "unknown" if lost else "failed"
+    probe = _probe_of(key)
+    ended = analyses.end_attempt(
+        connection,
+        probe.account_id,
+        probe.request_id,
+        probe.number,
+        state=state,
+        outcome=outcome.code if isinstance(outcome, Failure) else "ok",
+        provider_request_id=outcome.request_id,
+        now=app.effects.now_ms(),
+    )
+    if ended and state == "unknown":
+        after_commit(connection, app.instruments.unknown_attempts.inc)
+
+
 def _bill(app: App, connection: Connection, key: keys.KeyRecord, outcome: Proof | Failure) -> None:
     """A probe that the provider billed is on the account's ledger."""
     if outcome.tokens is None:
@@ -195,7 +236,7 @@ def _bill(app: App, connection: Connection, key: keys.KeyRecord, outcome: Proof 
         account=accounts.find(connection, key.account_id),
         account_id=key.account_id,
         kind=ledger.PROBE,
-        request_id=f"probe:{key.key_id}:{key.validation_no}",
+        request_id=_probe_of(key).request_id,
         attempt=key.validation_no,
         operation="probe",
         completes=False,

@@ -17,6 +17,7 @@ from workers.providers.port import (
     ProviderClient,
     Question,
     Tokens,
+    Undecided,
 )
 from workers.providers.shape import ShapeProblem, check_shape
 from workers.providers.verdict import Verdict, judge, judge_outcome
@@ -42,6 +43,7 @@ __all__ = [
     "Reason",
     "ShapeProblem",
     "Tokens",
+    "Undecided",
     "Verdict",
     "check_shape",
     "judge",

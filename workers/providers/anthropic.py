@@ -15,7 +15,16 @@ from pydantic import BaseModel, SecretStr
 
 from events.keys import Provider
 from workers.providers.codes import Code
-from workers.providers.port import Answer, Failure, Limits, OutcomeClass, Proof, Question, Tokens
+from workers.providers.port import (
+    Answer,
+    Failure,
+    Limits,
+    OutcomeClass,
+    Proof,
+    Question,
+    Tokens,
+    Undecided,
+)
 from workers.providers.reply import (
     Completion,
     Dialect,
@@ -101,11 +110,11 @@ class AnthropicClient:
 
     async def probe(
         self, key: SecretStr, *, model: str, prove_quota: bool = False
-    ) -> Proof | Failure:
-        """Find out whether `key` works; see `ProviderClient.probe`.
+    ) -> Proof | Failure | Undecided:
+        """Find out for nothing whether `key` works; see `ProviderClient.probe`.
 
-        Counting tokens is free and reports an empty credit balance, so it goes before the call
-        that is billed.
+        Counting tokens is free and reports an empty credit balance, so it goes before a call that
+        is billed.
         """
         listed = await self._list_models(key)
         if isinstance(listed, Failure):
@@ -117,8 +126,22 @@ class AnthropicClient:
         if not isinstance(counted, Failure):
             return counted
         if counted.kind in _COUNT_CANNOT_TELL or counted.code == Code.NOT_FOUND:
-            return await self._spend_one_token(key, model)
+            return Undecided()
         return counted
+
+    async def spend(self, key: SecretStr, *, model: str) -> Proof | Failure:
+        """Have `key` pay for one token; see `ProviderClient.spend`."""
+
+        async def call() -> Any:
+            return await self._with(key).messages.with_raw_response.create(
+                model=model,
+                max_tokens=1,
+                messages=[{"role": "user", "content": "1"}],
+                timeout=timeouts(self._probe_timeout),
+            )
+
+        outcome = await send(call, seconds=self._probe_timeout)
+        return billed_proof(_DIALECT, outcome, read_completion, model)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -146,18 +169,6 @@ class AnthropicClient:
 
         outcome = await send(call, seconds=self._probe_timeout)
         return free_proof(_DIALECT, outcome, stage=2, holds="input_tokens", kind=int, model=model)
-
-    async def _spend_one_token(self, key: SecretStr, model: str) -> Proof | Failure:
-        async def call() -> Any:
-            return await self._with(key).messages.with_raw_response.create(
-                model=model,
-                max_tokens=1,
-                messages=[{"role": "user", "content": "1"}],
-                timeout=timeouts(self._probe_timeout),
-            )
-
-        outcome = await send(call, seconds=self._probe_timeout)
-        return billed_proof(_DIALECT, outcome, read_completion, model)
 
 
 class _Details(BaseModel):

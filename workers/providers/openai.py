@@ -15,7 +15,16 @@ from pydantic import BaseModel, SecretStr
 
 from events.keys import Provider
 from workers.providers.codes import Code
-from workers.providers.port import Answer, Failure, Limits, OutcomeClass, Proof, Question, Tokens
+from workers.providers.port import (
+    Answer,
+    Failure,
+    Limits,
+    OutcomeClass,
+    Proof,
+    Question,
+    Tokens,
+    Undecided,
+)
 from workers.providers.reply import (
     Completion,
     Dialect,
@@ -95,16 +104,35 @@ class OpenAIClient:
         return answer(_DIALECT, outcome, read_completion, question)
 
     async def probe(
-        self, key: SecretStr, *, model: str, prove_quota: bool = False
-    ) -> Proof | Failure:
-        """Find out whether `key` works; see `ProviderClient.probe`."""
+        self,
+        key: SecretStr,
+        *,
+        model: str,  # noqa: ARG002 -- the port's; nothing that is free here is about a model
+        prove_quota: bool = False,
+    ) -> Proof | Failure | Undecided:
+        """Find out for nothing whether `key` works; see `ProviderClient.probe`."""
         listed = await self._list_models(key)
         if isinstance(listed, Failure):
             if listed.kind is not OutcomeClass.RESTRICTED:
                 return listed
         elif not prove_quota:
             return listed
-        return await self._spend_one_token(key, model)
+        return Undecided()
+
+    async def spend(self, key: SecretStr, *, model: str) -> Proof | Failure:
+        """Have `key` pay for one token; see `ProviderClient.spend`."""
+
+        async def call() -> Any:
+            return await self._with(key).chat.completions.with_raw_response.create(
+                model=model,
+                messages=[{"role": "user", "content": "1"}],
+                max_completion_tokens=1,
+                store=False,
+                timeout=timeouts(self._probe_timeout),
+            )
+
+        outcome = await send(call, seconds=self._probe_timeout)
+        return billed_proof(_DIALECT, outcome, read_completion, model)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -125,19 +153,6 @@ class OpenAIClient:
 
         outcome = await send(call, seconds=self._probe_timeout)
         return free_proof(_DIALECT, outcome, stage=1, holds="data", kind=list)
-
-    async def _spend_one_token(self, key: SecretStr, model: str) -> Proof | Failure:
-        async def call() -> Any:
-            return await self._with(key).chat.completions.with_raw_response.create(
-                model=model,
-                messages=[{"role": "user", "content": "1"}],
-                max_completion_tokens=1,
-                store=False,
-                timeout=timeouts(self._probe_timeout),
-            )
-
-        outcome = await send(call, seconds=self._probe_timeout)
-        return billed_proof(_DIALECT, outcome, read_completion, model)
 
 
 class _Details(BaseModel):

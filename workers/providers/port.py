@@ -7,6 +7,7 @@ therefore keys (see `docs/security.md`), inside the adapter.
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from http import HTTPStatus
 from typing import Protocol
 
 from pydantic import BaseModel, SecretStr
@@ -101,6 +102,11 @@ class Failure:
     limits: Limits = field(default_factory=Limits)
     sent: bool = True
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether it was sent and its answer did not come, or is unreadable: it may be billed."""
+        return self.sent and self.tokens is None and self.status in (None, HTTPStatus.OK)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proof:
@@ -110,6 +116,11 @@ class Proof:
     request_id: str | None
     model: str | None = None
     tokens: Tokens | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Undecided:
+    """What is free does not tell whether a key works: only a call that is billed does."""
 
 
 class ProviderClient(Protocol):
@@ -123,12 +134,19 @@ class ProviderClient(Protocol):
 
     async def probe(
         self, key: SecretStr, *, model: str, prove_quota: bool = False
-    ) -> Proof | Failure:
-        """Find out whether `key` works, as cheaply as that can be known.
+    ) -> Proof | Failure | Undecided:
+        """Find out whether `key` works, as far as that can be known for nothing.
 
-        Stage 1 is free (`GET /v1/models`). Stage 2 runs only where stage 1 cannot tell (a key
-        with restricted scopes) or where `prove_quota` asks for it: the smallest real call on
-        `model`. Never raises but `CancelledError`.
+        Stage 1 is `GET /v1/models`. Where it cannot tell (a key with restricted scopes), or where
+        `prove_quota` asks for more, stage 2 is for `spend`, unless something free tells as much.
+        Never raises but `CancelledError`.
+        """
+        ...
+
+    async def spend(self, key: SecretStr, *, model: str) -> Proof | Failure:
+        """Stage 2: the smallest real call on `model`. It is billed, so it is noted before.
+
+        Never raises but `CancelledError`.
         """
         ...
 

@@ -18,11 +18,14 @@ from tests.integration.process.bill import (
 from tests.integration.process.dying.sitecustomize import (
     AFTER_COMMIT,
     BEFORE_COMMIT,
+    BEFORE_VERDICT,
     DATABASE_AWAY,
 )
 from tests.integration.process.running import Up, until
 
 OWN_KEY = "sk-proj-sandbox-good-not-a-real-key-kills"
+PROBED_KEY = "sk-proj-sandbox-restricted-not-a-real-key-kills"
+"""One that only a billed call proves."""
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +70,8 @@ class Killed:
     in_its_calls: list[tuple[str, str]]
     before_a_commit: list[tuple[str, str]]
     after_a_commit: list[tuple[str, str]]
+    probed: str
+    """The key whose billed validation was not written down."""
 
     @property
     def all(self) -> list[tuple[str, str]]:
@@ -85,6 +90,7 @@ def killed(up: Up, pasted: dict[str, str], trap: Path) -> Killed:
             after_a_commit=kill_after_a_commit(up, trap),
             in_its_calls=kill_in_its_calls(up),
             before_a_commit=kill_before_a_commit(up, trap),
+            probed=kill_before_a_verdict(up, trap, pasted),
         )
     finally:
         scheduler.resume()
@@ -121,6 +127,16 @@ def kill_before_a_commit(up: Up, trap: Path) -> list[tuple[str, str]]:
     await_restart(up, "worker", worker)
     up.sandbox.wait_idle()
     return asked
+
+
+def kill_before_a_verdict(up: Up, trap: Path, pasted: dict[str, str]) -> str:
+    up.road.account("probed")
+    worker = up.child("worker")
+    trap.write_text(BEFORE_VERDICT)
+    key_id = up.road.give_key(PROBED_KEY, "probed", settled=False)
+    await_restart(up, "worker", worker)
+    pasted[key_id] = PROBED_KEY
+    return key_id
 
 
 def unknown_of(books: Books, asked: list[tuple[str, str]]) -> Counter[str]:
@@ -182,6 +198,16 @@ def test_a_call_that_was_committed_is_not_made_again_though_its_message_comes_ag
     (request,) = (up.road.ended(*one) for one in killed.after_a_commit)
     assert (request.state, request.attempt) == ("completed", 1)
     assert not unknown_of(Books.of(up), killed.after_a_commit)
+
+
+def test_a_billed_validation_that_was_not_written_down_is_unknown_and_was_made_again(
+    up: Up, killed: Killed
+) -> None:
+    until(lambda: (k := up.road.key(killed.probed)) and k.status == "valid", "the key is proved")
+    books = Books.of(up)
+    (lost,) = (row for row in books.unknown if row.key_id == killed.probed)
+    assert lost.outcome == "worker_lost"
+    assert [row.kind for row in books.ledger if row.key_id == killed.probed] == ["probe"]
 
 
 def test_a_scheduler_killed_with_a_full_outbox_and_requests_parked(

@@ -16,6 +16,7 @@ from workers.providers import (
     Proof,
     ProviderClient,
     Question,
+    Undecided,
     judge_outcome,
 )
 
@@ -143,7 +144,10 @@ def probe(
     async def run() -> Proof | Failure:
         client = connect(provider, probe_timeout=timeout)
         try:
-            return await client.probe(key, model=MODELS[provider], prove_quota=prove_quota)
+            told = await client.probe(key, model=MODELS[provider], prove_quota=prove_quota)
+            if isinstance(told, Undecided):
+                return await client.spend(key, model=MODELS[provider])
+            return told
         finally:
             await client.close()
 

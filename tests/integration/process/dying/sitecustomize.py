@@ -14,6 +14,7 @@ from typing import Any
 
 BEFORE_COMMIT = "before the commit"
 AFTER_COMMIT = "after the commit"
+BEFORE_VERDICT = "before the verdict"
 DATABASE_AWAY = "the database is away"
 
 
@@ -36,8 +37,9 @@ def _lay_traps() -> None:
 
     from store.engine import Database  # noqa: PLC0415
     from workers.analyses import run  # noqa: PLC0415
+    from workers.keys import validation  # noqa: PLC0415
 
-    complete, write = run.complete, Database.write
+    complete, conclude, write = run.complete, validation._conclude, Database.write
 
     def trapped_complete(*arguments: Any) -> None:
         if _goes_off(BEFORE_COMMIT):
@@ -45,6 +47,11 @@ def _lay_traps() -> None:
         complete(*arguments)
         if _goes_off(AFTER_COMMIT):
             _die()
+
+    def trapped_conclude(*arguments: Any) -> None:
+        if _goes_off(BEFORE_VERDICT):
+            _die()
+        conclude(*arguments)
 
     @contextmanager
     def trapped_write(database: Database) -> Iterator[Any]:
@@ -56,6 +63,7 @@ def _lay_traps() -> None:
             yield connection
 
     run.complete = trapped_complete
+    validation._conclude = trapped_conclude
     Database.write = trapped_write  # type: ignore[method-assign]
 
 

@@ -13,9 +13,12 @@ from pydantic import BaseModel, Field, SecretStr
 from events.keys import Provider
 from workers.providers import (
     AnthropicClient,
+    Failure,
     OpenAIClient,
+    Proof,
     ProviderClient,
     Question,
+    Undecided,
 )
 
 
@@ -68,6 +71,16 @@ def client(provider: Provider, script: Script) -> ProviderClient:
     if provider is Provider.OPENAI:
         return OpenAIClient(base_url="https://openai.invalid/v1", http=http)
     return AnthropicClient(base_url="https://anthropic.invalid", http=http)
+
+
+async def prove(
+    asked: ProviderClient, provider: Provider, *, prove_quota: bool = False
+) -> Proof | Failure:
+    """Both stages of a validation, one after the other."""
+    told = await asked.probe(KEYS[provider], model=MODELS[provider], prove_quota=prove_quota)
+    if isinstance(told, Undecided):
+        return await asked.spend(KEYS[provider], model=MODELS[provider])
+    return told
 
 
 def success(provider: Provider, text: str = FITTING, **changes: Any) -> httpx2.Response:

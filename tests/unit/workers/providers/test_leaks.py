@@ -77,6 +77,7 @@ def outcomes_of(kit: ModuleType, provider: Provider, steps: list[Any]) -> list[A
         outcomes.append(await client.ask(key, kit.question(provider, user=MAIL)))
         outcomes.append(await client.probe(key, model=model))
         outcomes.append(await client.probe(key, model=model, prove_quota=True))
+        outcomes.append(await client.spend(key, model=model))
         await client.close()
 
     for step in steps:
@@ -122,7 +123,7 @@ def test_nothing_comes_out_or_is_logged_of_a_key_however_a_call_ends(
     steps = endings(kit, provider, quoted="sk-proj-**********hd9F")
     with everything_logged(caplog):
         outcomes = outcomes_of(kit, provider, steps)
-    assert len(outcomes) == 3 * len(steps)
+    assert len(outcomes) == 4 * len(steps)
     assert "openai" in caplog.text or "anthropic" in caplog.text
     assert_clean(outcomes, caplog)
 
@@ -136,7 +137,7 @@ def test_nothing_comes_out_where_the_other_side_repeats_the_whole_key(
         # The SDKs log ids of requests and texts of exceptions at DEBUG, whatever these hold.
         quiet_sdk_logging()
         outcomes = outcomes_of(kit, provider, steps)
-    assert len(outcomes) == 3 * len(steps)
+    assert len(outcomes) == 4 * len(steps)
     assert_clean(outcomes, caplog)
 
 
@@ -179,6 +180,8 @@ def test_a_cancelled_call_raises_as_cancelled_with_nothing_of_the_key_in_its_fra
             client.ask(key, kit.question(provider))
             if what == "ask"
             else client.probe(key, model=model)
+            if what == "probe"
+            else client.spend(key, model=model)
         )
         task = asyncio.ensure_future(call)
         await silent.reached.wait()
@@ -191,7 +194,7 @@ def test_a_cancelled_call_raises_as_cancelled_with_nothing_of_the_key_in_its_fra
             await client.close()
         raise AssertionError("the call was not cancelled")
 
-    for what in ("ask", "probe"):
+    for what in ("ask", "probe", "spend"):
         error = asyncio.run(run(what))
         assert error.args == ("stop",)
         assert error.__cause__ is None

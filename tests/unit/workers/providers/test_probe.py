@@ -33,9 +33,7 @@ def probe(
 
     async def run() -> Proof | Failure:
         client = kit.client(provider, script)
-        outcome: Proof | Failure = await client.probe(
-            kit.KEYS[provider], model=kit.MODELS[provider], prove_quota=prove_quota
-        )
+        outcome: Proof | Failure = await kit.prove(client, provider, prove_quota=prove_quota)
         await client.close()
         return outcome
 
