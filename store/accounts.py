@@ -75,14 +75,22 @@ def apply_update(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """What a deletion found. `first`: it was not known; `newest`: nothing that came is newer."""
+
+    first: bool
+    newest: bool
+
+
 def apply_deletion(
     connection: Connection, account_id: str, event_id: str, revision: int, now: int
-) -> bool:
-    """Empty the account's row where (revision, event id) is higher; whether it was.
+) -> Deletion:
+    """Empty the account's row where (revision, event id) is higher.
 
-    Key events up to `revision` are void from here on, also where the row itself is newer.
+    What is of `revision` or before is void from here on, also where the row itself is newer.
     """
-    newer = upsert_newer(
+    newest = upsert_newer(
         connection,
         accounts,
         {
@@ -103,12 +111,12 @@ def apply_deletion(
             "updated_at": now,
         },
     )
-    connection.execute(
+    raised = connection.execute(
         update(accounts)
         .where(accounts.c.account_id == account_id, accounts.c.deleted_revision < revision)
         .values(deleted_revision=revision)
     )
-    return newer
+    return Deletion(first=raised.rowcount > 0, newest=newest)
 
 
 def admits(connection: Connection, account_id: str, revision: int) -> bool | None:

@@ -6,12 +6,12 @@ completion: whoever holds an older number changes no result.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection, Row, and_, func, insert, or_, select, tuple_, update
 
-from store.schema import analyses, attempts, processes
+from store.schema import accounts, analyses, attempts, processes
 from store.statements import insert_ignore
 
 WAITING = "waiting"
@@ -60,6 +60,7 @@ class Request:
     account_id: str
     request_id: str
     event_id: str
+    account_revision: int | None
     digest: bytes
     operation: str
     provider_wanted: str
@@ -115,7 +116,13 @@ class Attempt:
 
 
 def accept(connection: Connection, request: NewRequest) -> bool:
-    """Write a request that is due at once; false where its id is known already."""
+    """Write a request that is due at once; false where its id is known already.
+
+    It belongs to the life that the account is in now; one that is not known yet has none.
+    """
+    life = select(accounts.c.revision).where(
+        accounts.c.account_id == request.account_id, ~accounts.c.deleted
+    )
     return insert_ignore(
         connection,
         analyses,
@@ -123,6 +130,7 @@ def accept(connection: Connection, request: NewRequest) -> bool:
             "account_id": request.account_id,
             "request_id": request.request_id,
             "event_id": request.event_id,
+            "account_revision": life.scalar_subquery(),
             "digest": request.digest,
             "operation": request.operation,
             "provider_wanted": request.provider_wanted,
@@ -135,6 +143,11 @@ def accept(connection: Connection, request: NewRequest) -> bool:
             "expires_at": request.expires_at,
         },
     )
+
+
+def note_life(connection: Connection, request: Request, account_revision: int) -> None:
+    """A request that came before its account is of the life in which it was first looked at."""
+    _update(connection, request, account_revision=account_revision)
 
 
 def find(
@@ -494,6 +507,71 @@ def unknown_attempts(connection: Connection) -> list[Row[Any]]:
         connection.execute(
             select(attempts).where(attempts.c.state == "unknown").order_by(attempts.c.started_at)
         )
+    )
+
+
+def input_purpose(request_id: str) -> str:
+    """What the input of a request is bound to under the vault."""
+    return f"input:{request_id}"
+
+
+def text_purpose(request_id: str) -> str:
+    """What the free text of a request's result is bound to under the vault."""
+    return f"result:{request_id}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Encrypted:
+    """What a request has under the vault, and what it is bound to there."""
+
+    request_id: str
+    column: str
+    purpose: str
+    content: bytes = field(repr=False)
+
+
+def encrypted_of(connection: Connection, account_id: str) -> list[Encrypted]:
+    """What an account's requests have under the vault, held for a change."""
+    purposes = {"input": input_purpose, "result_text": text_purpose}
+    rows = connection.execute(
+        select(analyses.c.request_id, analyses.c.input, analyses.c.result_text)
+        .where(
+            analyses.c.account_id == account_id,
+            or_(analyses.c.input.is_not(None), analyses.c.result_text.is_not(None)),
+        )
+        .order_by(analyses.c.request_id)
+        .with_for_update()
+    ).mappings()
+    return [
+        Encrypted(
+            request_id=row["request_id"],
+            column=column,
+            purpose=purpose(row["request_id"]),
+            content=row[column],
+        )
+        for row in rows
+        for column, purpose in purposes.items()
+        if row[column] is not None
+    ]
+
+
+def put_under_another_key(
+    connection: Connection, account_id: str, encrypted: Encrypted, content: bytes
+) -> None:
+    """Write what a request has under the vault anew."""
+    connection.execute(
+        update(analyses)
+        .where(analyses.c.account_id == account_id, analyses.c.request_id == encrypted.request_id)
+        .values({encrypted.column: content})
+    )
+
+
+def forget_digests(connection: Connection, account_id: str) -> None:
+    """An account's digests tell nothing any more: the data key that they were made with is gone."""
+    connection.execute(
+        update(analyses)
+        .where(analyses.c.account_id == account_id)
+        .values(digest=b"", reuse_digest=None)
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, and_, false, func, or_, select, update
 
 from store.accounts import NANO
-from store.schema import key_history, key_settings, key_slots, provider_keys
+from store.schema import key_history, key_ids, key_settings, key_slots, provider_keys
 from store.statements import insert_into, upsert_newer
 from store.vault import StoredKey
 
@@ -30,7 +30,7 @@ FIRST_LOOK_SECONDS = 5
 
 
 class KeyIdTaken(ValueError):
-    """The key id belongs to another account, or to a key for the other provider."""
+    """The key id belongs to another account, or to a later key for the other provider."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -132,16 +132,41 @@ def set_settings(
     )
 
 
-def refuse_foreign_id(
-    connection: Connection, account_id: str, key_id: str, provider: str | None = None
-) -> None:
-    """Raise `KeyIdTaken` where `key_id` is another account's, or another provider's key."""
-    row = connection.execute(
-        select(provider_keys.c.account_id, provider_keys.c.provider).where(
-            provider_keys.c.key_id == key_id
-        )
-    ).one_or_none()
-    if row is not None and (row.account_id != account_id or provider not in (None, row.provider)):
+def claim_id(
+    connection: Connection,
+    account_id: str,
+    key_id: str,
+    provider: str,
+    *,
+    revision: int,
+    event_id: str,
+) -> str:
+    """Let `key_id` be for `provider` where (revision, event id) is higher; which one it is for now.
+
+    A key id is its account's for ever. Raises `KeyIdTaken` where it is another account's.
+    """
+    values = {
+        "key_id": key_id,
+        "account_id": account_id,
+        "provider": provider,
+        "revision": revision,
+        "event_id": event_id,
+    }
+    upsert_newer(connection, key_ids, values, fixed=("account_id",))
+    refuse_foreign_id(connection, account_id, key_id)
+    return str(
+        connection.execute(
+            select(key_ids.c.provider).where(key_ids.c.key_id == key_id)
+        ).scalar_one()
+    )
+
+
+def refuse_foreign_id(connection: Connection, account_id: str, key_id: str) -> None:
+    """Raise `KeyIdTaken` where `key_id` is another account's."""
+    owner = connection.execute(
+        select(key_ids.c.account_id).where(key_ids.c.key_id == key_id)
+    ).scalar_one_or_none()
+    if owner not in (None, account_id):
         raise KeyIdTaken
 
 
@@ -209,6 +234,7 @@ def destroy(connection: Connection, key: KeyRecord, cause: Cause) -> StatusChang
             wrapped_key=None,
             ciphertext=None,
             fingerprint=None,
+            last4="",
             removed_at=cause.now,
             validate_at=None,
             validation_no=provider_keys.c.validation_no + 1,
@@ -358,13 +384,18 @@ def superseded(
     connection: Connection, account_id: str, provider: str, key_id: str | None
 ) -> list[KeyRecord]:
     """The account's keys for a provider that are neither removed nor `key_id`."""
+    return [
+        key
+        for key in unremoved(connection, account_id)
+        if key.provider == provider and key.key_id != key_id
+    ]
+
+
+def unremoved(connection: Connection, account_id: str) -> list[KeyRecord]:
+    """The account's keys that were not removed, whatever its slots say."""
     statement = _RECORDS.where(
-        provider_keys.c.account_id == account_id,
-        provider_keys.c.provider == provider,
-        provider_keys.c.removed_at.is_(None),
+        provider_keys.c.account_id == account_id, provider_keys.c.removed_at.is_(None)
     ).order_by(provider_keys.c.key_id)
-    if key_id is not None:
-        statement = statement.where(provider_keys.c.key_id != key_id)
     return [_record(row) for row in connection.execute(statement)]
 
 

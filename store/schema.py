@@ -56,6 +56,18 @@ accounts = Table(
     Column("updated_at", BigInteger, nullable=False),
 )
 
+# What each deletion of an account destroyed: counts, and the ids of keys.
+deletions = Table(
+    "deletions",
+    metadata,
+    Column("account_id", _ID, primary_key=True),
+    Column("revision", BigInteger, primary_key=True),
+    Column("event_id", _ID, nullable=False),
+    Column("source", String(256), nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("destroyed", JSON, nullable=False),
+)
+
 surrogates = Table(
     "surrogates",
     metadata,
@@ -91,6 +103,17 @@ key_settings = Table(
     Column("event_id", _ID, nullable=False),
     Column("allow_platform_fallback", Boolean, nullable=False),
     Column("budget_nano_usd", BigInteger),
+)
+
+# Whose a key id is, and for which provider. It stays when its key is gone.
+key_ids = Table(
+    "key_ids",
+    metadata,
+    Column("key_id", _ID, primary_key=True),
+    Column("account_id", _ID, nullable=False),
+    Column("provider", _CODE, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    Column("event_id", _ID, nullable=False),
 )
 
 provider_keys = Table(
@@ -153,6 +176,8 @@ analyses = Table(
     Column("account_id", _ID, primary_key=True),
     Column("request_id", _ID, primary_key=True),
     Column("event_id", _ID, nullable=False),
+    # The revision of the account under which it was accepted: which of its lives it belongs to.
+    Column("account_revision", BigInteger),
     Column("digest", LargeBinary, nullable=False),
     Column("operation", _CODE, nullable=False),
     Column("provider_wanted", _CODE, nullable=False),

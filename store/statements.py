@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Table, tuple_
+from sqlalchemy import Connection, Table, and_, collate, tuple_
 
 
 def insert_into(connection: Connection, table: Table) -> Any:
@@ -38,19 +38,29 @@ def upsert(connection: Connection, table: Table, values: Mapping[str, Any]) -> N
     )
 
 
-def upsert_newer(connection: Connection, table: Table, values: Mapping[str, Any]) -> bool:
+def upsert_newer(
+    connection: Connection, table: Table, values: Mapping[str, Any], *, fixed: Sequence[str] = ()
+) -> bool:
     """Insert a row, or overwrite it where (revision, event_id) is higher; whether it was written.
 
-    In one statement, so that of two writers that both find no row yet the higher one stays.
+    In one statement, so that of two writers that both find no row yet the higher one stays. Event
+    ids are compared byte by byte, as SQLite does, whatever the database's collation is: the end
+    must be the same on every database. A row whose columns `fixed` differ is left as it is.
     """
     keys = [column.name for column in table.primary_key]
     statement = insert_into(connection, table).values(**values)
+    event_ids = [table.c.event_id, statement.excluded.event_id]
+    if connection.dialect.name != "sqlite":
+        event_ids = [collate(event_id, "C") for event_id in event_ids]
+    known, given = event_ids
     written = connection.execute(
         statement.on_conflict_do_update(
             index_elements=keys,
             set_={name: statement.excluded[name] for name in values if name not in keys},
-            where=tuple_(table.c.revision, table.c.event_id)
-            < tuple_(statement.excluded.revision, statement.excluded.event_id),
+            where=and_(
+                tuple_(table.c.revision, known) < tuple_(statement.excluded.revision, given),
+                *(table.c[name] == statement.excluded[name] for name in fixed),
+            ),
         ).returning(*table.primary_key)
     )
     return written.first() is not None

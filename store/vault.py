@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, delete, select
 
 from store.masterkeys import DATA_KEY_BYTES, NONCE_BYTES, DoesNotOpen, MasterKeys
 from store.schema import data_keys, provider_keys
@@ -104,6 +104,12 @@ class Vault:
         if row is None:
             raise DoesNotOpen
         return _decrypt(row, content, _text_aad(account, purpose))
+
+    def forget(self, connection: Connection, scope: str) -> bool:
+        """Destroy the data key of a scope, and so all that is under it; whether there was one."""
+        return bool(
+            connection.execute(delete(data_keys).where(data_keys.c.scope == scope)).rowcount
+        )
 
     def _data_key(self, connection: Connection, scope: str, now: int) -> bytes:
         found = self._find(connection, scope)

@@ -1,5 +1,7 @@
 """What account events do."""
 
+from dataclasses import asdict
+
 from dramatiq import Broker, actor
 from sqlalchemy import Connection
 
@@ -7,7 +9,7 @@ from events import AccountDeleted, AccountUpdated, Envelope
 from events.accounts import ACCOUNTS_QUEUE
 from events.broker import actor_of
 from store import accounts, analyses, erasure, gate, keys, waiting
-from workers.analyses import ending
+from workers.analyses import life
 from workers.app import App
 from workers.boundary import Handlers, take_event
 from workers.keychanges import announce, announce_use, cause_of
@@ -57,27 +59,58 @@ def _tell_of_plan(
 
 
 def deleted(app: App, envelope: Envelope, data: AccountDeleted) -> None:
-    """Destroy the account's keys, results and personal data.
+    """Destroy the account's keys, results and personal data, and keep evidence of what it was.
 
-    The ledger's rows stay, under a surrogate that leads nowhere any more.
+    The ledger's rows stay, under a surrogate that leads nowhere any more. Where the account lives
+    again already, because this comes late, what is of the life after it stays.
     """
     account = envelope.subject
     now = app.effects.now_ms()
     with app.database.write() as connection:
         gate.alone(connection, account)
-        newer = accounts.apply_deletion(connection, account, envelope.id, data.revision, now)
-        for key in keys.active(connection, account).values():
-            if key.revision <= data.revision:
-                cause = cause_of(app, "account_deleted", envelope)
-                announce(app, connection, keys.destroy(connection, key, cause))
-        if newer:
-            for request in analyses.open_requests(connection, account):
-                # An answer that still comes is billed and not stored.
-                ending.skip(app, connection, request, "account_deleted")
-            erasure.erase_account(connection, account, data.revision)
+        before = accounts.find(connection, account)
+        deletion = accounts.apply_deletion(connection, account, envelope.id, data.revision, now)
+        gone = [k for k in keys.unremoved(connection, account) if k.revision <= data.revision]
+        wrapped = sum(keys.stored_key(connection, key.key_id) is not None for key in gone)
+        for key in gone:
+            cause = cause_of(app, "account_deleted", envelope)
+            announce(app, connection, keys.destroy(connection, key, cause))
+        if deletion.first or deletion.newest:
+            over = None if deletion.newest else data.revision
+            ended = life.end_requests(app, connection, account, over)
+            erased, data_keys = life.erase(app, connection, account, over)
+            erased += erasure.erase_rest(connection, account, data.revision)
+            destroyed = erasure.Destroyed(
+                keys=[key.key_id for key in gone],
+                data_keys=wrapped + data_keys,
+                requests_ended=ended,
+                personal_data=_personal(before) if deletion.newest else {},
+                **asdict(erased),
+            )
+            evidence = erasure.Evidence(
+                revision=data.revision,
+                event_id=envelope.id,
+                source=envelope.source,
+                at=now,
+                destroyed=asdict(destroyed),
+            )
+            erasure.note(connection, account, evidence)
         # Key events that wait are of this life, and void now, or of the next one, and wait on.
         waiting.wake(connection, account, now)
     app.database.scrub()
+
+
+def _personal(account: accounts.Account | None) -> dict[str, int]:
+    """How much the account's own state held, by part; its values are not repeated."""
+    if account is None:
+        return {}
+    return {
+        "plan": 1,
+        "credits": 1,
+        "timezone": 1,
+        "custom_categories": len(account.custom_categories),
+        "category_overrides": len(account.category_overrides),
+    }
 
 
 HANDLERS = Handlers(ACCOUNTS_QUEUE, {AccountUpdated: updated, AccountDeleted: deleted})

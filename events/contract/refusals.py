@@ -149,7 +149,7 @@ REFUSALS = (
     Refusal(
         "key_id_taken",
         Teller.WORKER,
-        "The key id belongs to another account: give every key an id of its own.",
+        "The key id belongs to another account or provider: give every key an id of its own.",
     ),
     Refusal(
         "unknown_account",

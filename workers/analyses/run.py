@@ -131,13 +131,16 @@ def _accept(
             operation=data.operation.value,
             provider_wanted=data.provider.value,
             model_wanted=data.model,
-            input=app.vault.encrypt(connection, account, _purpose(request_id), payload, now),
+            input=app.vault.encrypt(
+                connection, account, analyses.input_purpose(request_id), payload, now
+            ),
             created_at=now,
             expires_at=_millis(data.expires_at) if data.expires_at else now + EXPIRES_AFTER_MS,
         )
         if not analyses.accept(connection, fresh):
             known = analyses.find(connection, account, request_id)
-            if known is not None and known.digest != fresh.digest:
+            # What is kept of a life that began before its account's deletion was known has none.
+            if known is not None and known.digest and known.digest != fresh.digest:
                 raise EventRefused(
                     "id_conflict",
                     f"The request id {request_id!r} was used before with other content: "
@@ -214,13 +217,15 @@ def _resume(app: App, account: str, request_id: str) -> bool:
         if request is None or request.state != analyses.WAITING or sealed is None:
             return False
         try:
-            payload = app.vault.decrypt(connection, account, _purpose(request_id), sealed)
+            payload = app.vault.decrypt(
+                connection, account, analyses.input_purpose(request_id), sealed
+            )
         except DoesNotOpen:
             payload = None
     given = None if payload is None else _Given.read(Operation(request.operation), payload)
     with _claiming(app, account) as (connection, permits):
         if given is None:
-            _end_unreadable(app, connection, account, request_id)
+            _end_unreadable(app, connection, account, request_id, sealed)
             return False
         now = app.effects.now_ms()
         claimed = _claim(app, connection, account, request_id, given, permits, now)
@@ -230,8 +235,13 @@ def _resume(app: App, account: str, request_id: str) -> bool:
     return True
 
 
-def _end_unreadable(app: App, connection: Connection, account: str, request_id: str) -> None:
+def _end_unreadable(
+    app: App, connection: Connection, account: str, request_id: str, sealed: bytes
+) -> None:
     """End a request whose input does not open: its account's data key is gone."""
+    if analyses.sealed_input(connection, account, request_id) != sealed:
+        # It was put under another data key meanwhile.
+        return
     app.instruments.vault_failures.labels(DoesNotOpen.__name__).inc()
     request = analyses.find(connection, account, request_id, lock=True)
     if request is not None and request.state == analyses.WAITING:
@@ -272,6 +282,8 @@ def _claim(
         # An account that nothing is known of has consent off.
         ending.skip(app, connection, request, "consent")
         return None
+    if request.account_revision is None:
+        analyses.note_life(connection, request, account.revision)
     digest = None
     found = _by_rules(request, given.input)
     if found is None:
@@ -511,10 +523,6 @@ def _situation(
         waited_ms=now - request.created_at,
         out={Provider(name) for name in app.pacing.out()},
     )
-
-
-def _purpose(request_id: str) -> str:
-    return f"input:{request_id}"
 
 
 def _millis(moment: datetime) -> int:

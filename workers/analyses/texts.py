@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from sqlalchemy import Connection
 
 from events.sealing import seal_text
+from store.analyses import text_purpose
 from workers.app import App
 
 
@@ -20,7 +21,7 @@ def stored(
     if not texts:
         return None
     now = app.effects.now_ms()
-    return app.vault.encrypt(connection, account, _purpose(request_id), _json(texts), now)
+    return app.vault.encrypt(connection, account, text_purpose(request_id), _json(texts), now)
 
 
 def opened(
@@ -28,7 +29,7 @@ def opened(
 ) -> dict[str, str]:
     """What `stored` made. Raises `DoesNotOpen` or `MasterKeyMissing`."""
     found: dict[str, str] = json.loads(
-        app.vault.decrypt(connection, account, _purpose(request_id), text)
+        app.vault.decrypt(connection, account, text_purpose(request_id), text)
     )
     return found
 
@@ -43,7 +44,3 @@ def sealed(app: App, account: str, request_id: str, texts: Mapping[str, str]) ->
 
 def _json(texts: Mapping[str, str]) -> bytes:
     return json.dumps(texts, ensure_ascii=False).encode()
-
-
-def _purpose(request_id: str) -> str:
-    return f"result:{request_id}"

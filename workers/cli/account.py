@@ -16,7 +16,7 @@ from events import (
     CustomCategory,
     PlanStatus,
 )
-from store import accounts, credits, keys
+from store import accounts, credits, erasure, keys
 from workers.app import App
 from workers.cli.console import (
     AsJson,
@@ -100,27 +100,57 @@ def show_account(account: AccountArgument, *, as_json: AsJson = False) -> None:
 
 @commands.command()
 def delete(account: AccountArgument, *, timeout: Timeout = 10, as_json: AsJson = False) -> None:
-    """Delete an account: keys, results and personal data. Example: `byok account delete acme`.
+    """Delete an account: keys, results and personal data; prints what was destroyed.
 
-    The ledger's sums stay, under a name that leads nowhere.
+    Example: `byok account delete acme --json`. The ledger's sums stay, under a name that leads
+    nowhere.
     """
     with open_app() as app:
         require_account(app, account)
-        with app.database.read() as connection:
-            destroyed = sorted(k.key_id for k in keys.active(connection, account).values())
         revision = next_revision(app, account)
         app.publisher.publish(AccountDeleted(revision=revision), account=account)
 
-        def gone() -> bool:
+        def evidence() -> erasure.Evidence | None:
             with app.database.read() as connection:
-                return accounts.highest_revision(connection, account) >= revision
+                return erasure.find(connection, account, revision)
 
-        wait_for(app, "the deletion", timeout, gone)
-    told = {"account": account, "deleted": True, "keys_destroyed": destroyed}
+        wait_for(app, "the deletion", timeout, lambda: evidence() is not None)
+        found = evidence()
+        with app.database.read() as connection:
+            left = erasure.left(connection, account)
+    if found is None:
+        refuse(f"The evidence of the deletion of {account!r} is gone.")
+    _tell_destroyed(account, found, left, as_json=as_json)
+
+
+def _tell_destroyed(
+    account: str, evidence: erasure.Evidence, left: dict[str, int], *, as_json: bool
+) -> None:
+    told = {
+        "account": account,
+        "deleted": True,
+        "at": _moment(evidence.at).isoformat(),
+        "revision": evidence.revision,
+        "event_id": evidence.event_id,
+        "source": evidence.source,
+        "destroyed": evidence.destroyed,
+        "left": left,
+    }
     if as_json:
         emit_json(told)
-    else:
-        out.print(f"{account} is deleted; keys destroyed: {len(destroyed)}.", highlight=False)
+        return
+    made = table(f"Destroyed of {account}", "", ">")
+    keys_gone = evidence.destroyed["keys"]
+    made.add_row("keys", str(len(keys_gone)))
+    for key_id in keys_gone:
+        made.add_row(f"  {key_id}", "")
+    for name, count in evidence.destroyed.items():
+        if isinstance(count, int):
+            made.add_row(name.replace("_", " "), str(count))
+    for name, count in evidence.destroyed["personal_data"].items():
+        made.add_row(f"personal data: {name.replace('_', ' ')}", str(count))
+    made.add_row("left of all this", str(sum(left.values())))
+    show(made)
 
 
 def next_revision(app: App, account: str) -> int:

@@ -42,7 +42,7 @@ def given(app: App, envelope: Envelope, data: KeyAdded | KeyReplaced) -> None:
         gate.alone(connection, envelope.subject)
         if not _admitted(connection, envelope, data.revision, now):
             return
-        _refuse_foreign_id(connection, account, data.key_id, data.provider)
+        is_for = _claim_id(connection, envelope, data)
         keys.set_settings(
             connection,
             account,
@@ -52,27 +52,64 @@ def given(app: App, envelope: Envelope, data: KeyAdded | KeyReplaced) -> None:
             allow_platform_fallback=data.allow_platform_fallback,
             budget_usd=data.budget_usd,
         )
-        if not keys.take_slot(
+        held = keys.take_slot(
             connection,
             account,
             provider,
             key_id=data.key_id,
             revision=data.revision,
             event_id=envelope.id,
-        ):
-            return
-        superseded = keys.superseded(connection, account, provider, data.key_id)
-        for old in superseded:
+        )
+        displaced = _displaced(connection, account, data.key_id, is_for)
+        if held:
+            displaced += keys.superseded(connection, account, provider, data.key_id)
+        for old in displaced:
             announce(
                 app, connection, keys.destroy(connection, old, cause_of(app, "replaced", envelope))
             )
-        announce(app, connection, _put(app, connection, envelope, data, checked))
-        _tell_of_plan(app, connection, envelope, data.key_id)
-        analyses.wake(connection, account, analyses.KEY_WAITS, now)
-    if superseded:
+        put = held and is_for == provider
+        if put:
+            announce(app, connection, _put(app, connection, envelope, data, checked))
+            _tell_of_plan(app, connection, envelope, data.key_id)
+        if held or displaced:
+            analyses.wake(connection, account, analyses.KEY_WAITS, now)
+    if displaced:
         app.database.scrub()
-    if isinstance(checked, SecretStr):
+    if put and isinstance(checked, SecretStr):
         look_now(app, data.key_id)
+    if held and is_for != provider:
+        # Said after the commit: what it replaces is gone, as in the order of the revisions.
+        raise EventRefused("key_id_taken", str(keys.KeyIdTaken()))
+
+
+def _claim_id(connection: Connection, envelope: Envelope, data: KeyAdded | KeyReplaced) -> str:
+    """Which provider the key id is for, now that this event has come.
+
+    It is a register: of two events that use one id for two providers the higher one has it,
+    whichever comes first.
+    """
+    try:
+        return keys.claim_id(
+            connection,
+            envelope.subject,
+            data.key_id,
+            data.provider,
+            revision=data.revision,
+            event_id=envelope.id,
+        )
+    except keys.KeyIdTaken as error:
+        raise EventRefused("key_id_taken", str(error)) from None
+
+
+def _displaced(
+    connection: Connection, account: str, key_id: str, is_for: str
+) -> list[keys.KeyRecord]:
+    """The key that lies under the id for the other provider, if there is one."""
+    return [
+        key
+        for key in keys.unremoved(connection, account)
+        if key.key_id == key_id and key.provider != is_for
+    ]
 
 
 def _tell_of_plan(app: App, connection: Connection, envelope: Envelope, key_id: str) -> None:
@@ -121,7 +158,7 @@ def removed(app: App, envelope: Envelope, data: KeyRemoved) -> None:
     account = envelope.subject
     with app.database.write() as connection:
         gate.alone(connection, envelope.subject)
-        _refuse_foreign_id(connection, account, data.key_id, data.provider)
+        _refuse_foreign_id(connection, account, data.key_id)
         if not keys.take_slot(
             connection,
             account,
@@ -212,11 +249,9 @@ def _admitted(connection: Connection, envelope: Envelope, revision: int, now: in
     return False
 
 
-def _refuse_foreign_id(
-    connection: Connection, account: str, key_id: str, provider: str | None = None
-) -> None:
+def _refuse_foreign_id(connection: Connection, account: str, key_id: str) -> None:
     try:
-        keys.refuse_foreign_id(connection, account, key_id, provider)
+        keys.refuse_foreign_id(connection, account, key_id)
     except keys.KeyIdTaken as error:
         raise EventRefused("key_id_taken", str(error)) from None
 

@@ -2,13 +2,13 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from itertools import count
+from itertools import count, permutations
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import select
+from sqlalchemy import select, text
 
 from events import (
     AccountDeleted,
@@ -16,6 +16,7 @@ from events import (
     CreditPeriod,
     Envelope,
     EventData,
+    EventRefused,
     KeyAdded,
     KeyRemoved,
     KeyReplaced,
@@ -61,11 +62,24 @@ def account_deleted() -> Make:
     return lambda app, account, revision: AccountDeleted(revision=revision)
 
 
+SHARED = "shared"
+"""In place of a key's number: an id that the account uses for both providers."""
+
+
+def key_id_of(account: str, provider: Provider, number: int | str) -> str:
+    return f"{account}-{SHARED}" if number == SHARED else f"{account}-{provider}-{number}"
+
+
 def key_given(
-    kind: type[KeyAdded | KeyReplaced], provider: Provider, number: int, *, fallback: bool, ok: bool
+    kind: type[KeyAdded | KeyReplaced],
+    provider: Provider,
+    number: int | str,
+    *,
+    fallback: bool,
+    ok: bool,
 ) -> Make:
     def make(app: App, account: str, revision: int) -> EventData:
-        key_id = f"{account}-{provider}-{number}"
+        key_id = key_id_of(account, provider, number)
         pasted = PASTED[provider] + f"{revision:04}" if ok else "no key at all"
         return kind(
             revision=revision,
@@ -84,27 +98,27 @@ def key_given(
     return make
 
 
-def key_updated(provider: Provider, number: int, *, fallback: bool) -> Make:
+def key_updated(provider: Provider, number: int | str, *, fallback: bool) -> Make:
     return lambda app, account, revision: KeyUpdated(
         revision=revision,
-        key_id=f"{account}-{provider}-{number}",
+        key_id=key_id_of(account, provider, number),
         allow_platform_fallback=fallback,
         budget_usd=revision,
     )
 
 
-def key_removed(provider: Provider, number: int) -> Make:
+def key_removed(provider: Provider, number: int | str) -> Make:
     return lambda app, account, revision: KeyRemoved(
-        revision=revision, provider=provider, key_id=f"{account}-{provider}-{number}"
+        revision=revision, provider=provider, key_id=key_id_of(account, provider, number)
     )
 
 
-def key_tested(provider: Provider, number: int) -> Make:
-    return lambda app, account, revision: KeyTested(key_id=f"{account}-{provider}-{number}")
+def key_tested(provider: Provider, number: int | str) -> Make:
+    return lambda app, account, revision: KeyTested(key_id=key_id_of(account, provider, number))
 
 
 providers = st.sampled_from(Provider)
-numbers = st.integers(1, 3)
+numbers: st.SearchStrategy[int | str] = st.one_of(st.integers(1, 3), st.just(SHARED))
 live_changes: st.SearchStrategy[Make] = st.one_of(
     st.builds(account_updated, st.sampled_from(["free", "business"]), consent=st.booleans()),
     st.builds(
@@ -138,7 +152,12 @@ def histories(draw: st.DrawFn) -> list[Make]:
 def apply(app: App, envelope: Envelope) -> None:
     """What a worker does with an event, without the queue."""
     handler = HANDLERS[type(envelope.data)]
-    handler(app, envelope, envelope.data)
+    try:
+        handler(app, envelope, envelope.data)
+    except EventRefused as refused:
+        # It is set aside, and its publisher is told.
+        if refused.reason != "key_id_taken":
+            raise
 
 
 def wake(app: App) -> None:
@@ -340,3 +359,58 @@ def test_a_key_under_the_same_id_again_is_the_newer_key(app: App) -> None:
         state = state_of(app, account)
         assert state["active"]["openai"]["secret"] == PASTED[OPENAI] + "0004"
         assert state["active"]["openai"]["status"] == "pending"
+
+
+ANTHROPIC = Provider.ANTHROPIC
+
+
+@pytest.mark.parametrize("order", [*permutations(range(1, 4))], ids=str)
+@pytest.mark.parametrize("last", [key_removed(OPENAI, SHARED), key_removed(ANTHROPIC, 1)])
+def test_one_id_for_two_providers_is_the_later_keys_in_every_order(
+    app: App, last: Make, order: tuple[int, ...]
+) -> None:
+    history = [
+        UPDATED,
+        key_given(KeyAdded, OPENAI, SHARED, fallback=False, ok=True),
+        key_given(KeyAdded, ANTHROPIC, SHARED, fallback=False, ok=True),
+        last,
+    ]
+    straight, crooked = next(names), next(names)
+    deliver(app, straight, history, [0, 1, 2, 3])
+    deliver(app, crooked, history, [0, *order])
+    state = state_of(app, crooked)
+    assert state == state_of(app, straight)
+    assert "openai" not in state["active"]
+
+
+def test_a_key_id_that_another_account_claims_at_the_same_time_is_not_taken_over(
+    app: App,
+) -> None:
+    with app.database.write() as connection:
+        claim = {"provider": "openai", "event_id": "e"}
+        assert keys.claim_id(connection, "acme", "key-1", revision=1, **claim) == "openai"
+        with pytest.raises(keys.KeyIdTaken):
+            keys.claim_id(connection, "thief", "key-1", revision=9, **claim)
+        assert keys.claim_id(connection, "acme", "key-1", revision=2, **claim) == "openai"
+
+
+def test_of_two_events_of_one_revision_the_higher_id_wins_byte_by_byte(app: App) -> None:
+    # By the rules of most languages `a` is before `B`; by its bytes it is after.
+    with app.database.write() as connection:
+        if connection.dialect.name == "postgresql":
+            # Where PostgreSQL was built without ICU, to compare by this collation is an error.
+            for table in ("key_slots", "key_settings", "accounts", "key_ids"):
+                connection.execute(
+                    text(f'ALTER TABLE {table} ALTER event_id TYPE varchar(160) COLLATE "unicode"')
+                )
+        for order in (("a", "B"), ("B", "a")):
+            account = next(names)
+            for event_id in order:
+                keys.take_slot(
+                    connection, account, "openai", key_id=event_id, revision=1, event_id=event_id
+                )
+            slot = connection.execute(
+                select(key_slots.c.key_id).where(key_slots.c.account_id == account)
+            ).scalar_one()
+            assert slot == "a"
+        connection.rollback()

@@ -2,15 +2,18 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from sqlalchemy import insert, inspect, select, text
 
-from store import migrate
+from store import keys, migrate
 from store.engine import Database
-from store.schema import key_slots, metadata
+from store.schema import key_ids, key_slots, metadata
 
 
 @pytest.fixture
@@ -83,3 +86,24 @@ def test_an_upgrade_that_fails_leaves_nothing_half_done(empty: Database) -> None
     with empty.read() as connection:
         assert "accounts" not in inspect(connection).get_table_names()
     assert migrate.missing(empty) == migrate.revisions()
+
+
+def test_a_key_that_was_there_before_key_ids_were_kept_is_its_accounts(empty: Database) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrate.__file__).parent / "migrations"))
+    with empty.write() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0002")
+        connection.execute(
+            text(
+                "INSERT INTO provider_keys"
+                " (key_id, account_id, provider, revision, status, reason, last4, added_at)"
+                " VALUES ('key-1', 'acme', 'openai', 7, 'valid', 'ok', '0001', 0)"
+            )
+        )
+    migrate.upgrade(empty)
+    with empty.write() as connection:
+        keys.refuse_foreign_id(connection, "acme", "key-1")
+        with pytest.raises(keys.KeyIdTaken):
+            keys.refuse_foreign_id(connection, "thief", "key-1")
+        assert connection.execute(select(key_ids.c.revision)).scalar_one() == 7

@@ -124,7 +124,7 @@ def test_a_result_that_was_reused_does_not_prolong_its_own_life(app: App) -> Non
 def test_what_was_erased_is_not_reused(app: App) -> None:
     answered(app, requested(app, "first"))
     with app.database.write() as connection:
-        erasure.erase_account(connection, "acme", 1)
+        erasure.erase_requests(connection, "acme", None)
         row = connection.execute(table.select()).one()
         assert (row.result, row.result_text, row.reuse_digest) == (None, None, None)
     assert found(app) is None
