@@ -44,7 +44,7 @@ from events.registry import INCOMING, OUTGOING, QUEUES, read_event, read_out_eve
 from events.sealing import SealingKeys, SealingPublicKey, seal_input, seal_key
 from events.signing import SigningKey, Source, Sources
 from events.stream import subscribe
-from events.usage import CreditsExhausted, EventRejected, UsageRecorded
+from events.usage import BudgetReached, CreditsExhausted, EventRejected, UsageRecorded
 
 __all__ = [
     "INCOMING",
@@ -58,6 +58,7 @@ __all__ = [
     "AnalysisRequested",
     "AnalysisSkipped",
     "BrokerAway",
+    "BudgetReached",
     "CategoryOverride",
     "CreditPeriod",
     "CreditsExhausted",

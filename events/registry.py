@@ -17,7 +17,7 @@ from events.envelope import Check, Envelope, EventData, Upcaster, read_envelope
 from events.keys import KeyAdded, KeyRemoved, KeyReplaced, KeyStatusChanged, KeyTested, KeyUpdated
 from events.redaction import refuse_readable_keys
 from events.signing import Sources
-from events.usage import CreditsExhausted, EventRejected, UsageRecorded
+from events.usage import BudgetReached, CreditsExhausted, EventRejected, UsageRecorded
 
 
 def _by_type(*models: type[EventData]) -> Mapping[str, type[EventData]]:
@@ -46,6 +46,7 @@ OUTGOING = _by_type(
     FallbackUsed,
     ProviderHealthChanged,
     CreditsExhausted,
+    BudgetReached,
 )
 """Event types that the workers emit on the stream, by their `type`."""
 

@@ -1,6 +1,7 @@
 """The inside event that carries ledger rows from the outbox to the aggregator."""
 
-from typing import Any, ClassVar
+from decimal import Decimal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -28,6 +29,25 @@ class CreditsExhausted(EventData):
 
     period_start: str
     limit: int
+
+
+class BudgetReached(EventData):
+    """Out: a monthly budget is reached; once a month for each. The platform's `subject` is `byok`.
+
+    `reason` is `soft_limit` where the share of the budget is used from which this is told, and
+    `hard_limit` where a request was skipped because not enough is left for it. `month` is YYYY-MM,
+    by the account's calendar, and by UTC for the platform.
+    """
+
+    event_type: ClassVar[str] = "byok.budget.reached.v1"
+    queue: ClassVar[str] = ""
+
+    scope: Literal["key", "account", "platform"]
+    key_id: str | None = None
+    month: str
+    budget_usd: Decimal
+    spent_usd: Decimal
+    reason: Literal["soft_limit", "hard_limit"]
 
 
 class EventRejected(EventData):

@@ -122,6 +122,9 @@ class Instruments:
         self.credits_refused = counter(
             "credits_refused_total", "Analyses skipped for want of credits."
         )
+        self.budget_refused = counter(
+            "budget_refused_total", "Analyses skipped because a budget is used up.", of.BUDGET
+        )
         # Calls of providers
         self.calls = counter(
             "provider_calls_total",

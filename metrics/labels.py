@@ -57,6 +57,7 @@ REFUSED = label(
     *("unsigned", "unknown_source", "source_not_allowed", "bad_signature", "stale_signature"),
     *("seal_malformed", "seal_unknown_key", "seal_broken", "invalid_input"),
     *("id_conflict", "key_id_taken", "unknown_account", "vault_unreadable", "internal_error"),
+    *("usage_conflict", "usage_expired"),
 )
 """Why a message is set aside: the reasons of `events.contract.refusals`, and the workers' own."""
 
@@ -78,7 +79,15 @@ ANSWERED_BY = label("answered_by", "model", "rules", "reuse", "none")
 END_REASON = label(
     "reason",
     "none",
-    *("consent", "credits", "account_deleted", "expired", "worker_lost", "internal_error"),
+    *(
+        "consent",
+        "credits",
+        "budget",
+        "account_deleted",
+        "expired",
+        "worker_lost",
+        "internal_error",
+    ),
     *("key_invalid", "key_no_quota", "key_pending", "key_refused", "platform_unavailable"),
     *("bad_answer", "bad_request", "model_unavailable", "answer_lost", "input_unreadable"),
     "key_unreadable",
@@ -118,7 +127,8 @@ FALLBACK = label("reason", "plan", "provider_outage", "key_invalid", "key_no_quo
 DIRECTION = label("direction", "input", "output")
 CACHE = label("cache", "read", "write")
 LIMIT = label("limit", "requests", "tokens")
-RECORDED = label("outcome", "new", "repeated", "conflicting")
+RECORDED = label("outcome", "new", "repeated", "conflicting", "expired")
+BUDGET = label("scope", "key", "account", "platform")
 OUTBOX_KIND = label("kind", "usage", "event", "rewrite")
 SWEEP = label(
     "sweep",

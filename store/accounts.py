@@ -28,6 +28,7 @@ class Account:
     period_start_at: int
     period_end_at: int
     timezone: str
+    budget_nano_usd: int | None = None
     custom_categories: tuple[Mapping[str, Any], ...] = ()
     category_overrides: tuple[Mapping[str, Any], ...] = ()
 
@@ -186,6 +187,7 @@ def _account(row: Row[Any]) -> Account:
         period_start_at=row.period_start_at,
         period_end_at=row.period_end_at,
         timezone=row.timezone,
+        budget_nano_usd=row.budget_nano_usd,
         custom_categories=tuple(row.custom_categories),
         category_overrides=tuple(row.category_overrides),
     )

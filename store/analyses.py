@@ -77,6 +77,7 @@ class Request:
     expires_at: int
     finished_at: int | None
     credit_period_at: int | None
+    budget_held: bool
     credential: str | None
     key_id: str | None
     provider: str | None
@@ -257,6 +258,7 @@ def claim(
     key_id: str | None,
     fallback_reason: str | None,
     credit_period_at: int | None,
+    budget_held: bool,
     prompt_version: str,
     now: int,
 ) -> int:
@@ -276,6 +278,7 @@ def claim(
         key_id=key_id,
         fallback_reason=fallback_reason,
         credit_period_at=credit_period_at,
+        budget_held=request.budget_held or budget_held,
         prompt_version=prompt_version,
     )
     connection.execute(

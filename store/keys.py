@@ -58,6 +58,7 @@ class KeyRecord:
     validation_failures: int
     suspect_at: int | None
     allow_platform_fallback: bool
+    budget_nano_usd: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -502,10 +503,19 @@ _PLAIN = tuple(
     column
     for column in provider_keys.c
     if column.name
-    not in ("master_key_id", "wrapped_key", "ciphertext", "fingerprint", "validate_at")
+    not in (
+        "master_key_id",
+        "wrapped_key",
+        "ciphertext",
+        "fingerprint",
+        "validate_at",
+        "requests_dropped",
+    )
 )
 _RECORDS: Select[Any] = select(
-    *_PLAIN, func.coalesce(key_settings.c.allow_platform_fallback, false()).label("allow")
+    *_PLAIN,
+    func.coalesce(key_settings.c.allow_platform_fallback, false()).label("allow"),
+    key_settings.c.budget_nano_usd,
 ).select_from(
     provider_keys.outerjoin(
         key_settings,

@@ -1,24 +1,33 @@
 """The ledger: append-only, one row per billed call or probe and per operation without AI.
 
-The daily rollups and the per-key counts are folded in the same transaction as the rows, so that
-they can be rebuilt from the ledger and come out the same.
+The daily rollups, the months' spending and the per-key counts are folded in the same transaction
+as the rows, so that they can be rebuilt from the ledger and come out the same.
 """
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field, fields
+from operator import attrgetter
 from typing import Any, Self
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Column, Connection, Integer, select, text
 
-from store import outbox
+from store import budgets, months, outbox
 from store.schema import daily_usage, ledger, provider_keys
-from store.statements import insert_into
+from store.statements import add_up, json_rows, json_strings
 from store.vault import content_digest
 
 CALL = "call"
 PROBE = "probe"
 NONE = "none"
+
+PRICED = "priced"
+"""A correction: what a call costs that had no known price when it was billed."""
+REPRICED = "repriced"
+"""A correction: by how much a call costs more, or less, than was known when it was billed."""
+
+BILLED = (CALL, PROBE)
+"""The kinds of rows that stand for what a provider charges."""
 
 NOTHING = "none"
 """Stands for "no provider", "no model" and "no credential", which are part of a rollup's key."""
@@ -29,8 +38,11 @@ class LedgerRow:
     """One row. `cost_nano_usd` is in nano-dollars, exact; `at` is Unix ms.
 
     `completes` is true on the one row that stands for the completed operation; other rows of the
-    same request are calls that were billed without completing it.
+    same request are calls that were billed without completing it, and corrections.
     """
+
+    # Whoever reads one from a message demands exactly these fields.
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 -- read once, by name
 
     id: str
     kind: str
@@ -58,24 +70,42 @@ class LedgerRow:
 
     def to_json(self) -> str:
         """The row as it lies in the outbox; the same row gives the same text."""
-        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+        return json.dumps(self.to_fields(), sort_keys=True, separators=(",", ":"))
+
+    def to_fields(self) -> dict[str, Any]:
+        """The row's fields by name."""
+        return dict(zip(_FIELDS, _values_of(self), strict=True))
 
     @classmethod
     def from_fields(cls, fields: Mapping[str, Any]) -> Self:
         """Raises `TypeError` where a field is missing or unknown."""
         return cls(**fields)
 
+    @property
+    def month(self) -> int:
+        """The month (YYYYMM) in whose partition the row lies."""
+        return months.of_id(self.id)
+
+
+_FIELDS = tuple(one.name for one in fields(LedgerRow))
+_values_of = attrgetter(*_FIELDS)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recorded:
-    """What became of a batch: ids that were new, that were repeats, and repeats that differed."""
+    """What became of a batch: ids that were new and that were repeats; repeats that differed.
 
-    new: list[str]
-    repeated: list[str]
-    conflicting: list[str]
+    `expired` are rows of a month that retention took off the ledger: whether they were on it cannot
+    be told any more, so they are not recorded.
+    """
+
+    new: list[str] = field(default_factory=list)
+    repeated: list[str] = field(default_factory=list)
+    conflicting: list[LedgerRow] = field(default_factory=list)
+    expired: list[LedgerRow] = field(default_factory=list)
 
 
-_MEASURES = (
+MEASURES = (
     "operations",
     "calls",
     "input_tokens",
@@ -86,83 +116,130 @@ _MEASURES = (
     "cost_nano_usd",
     "unpriced_calls",
 )
-_TOKENS = tuple(name for name in _MEASURES if name.endswith("_tokens"))
+TOKENS = tuple(name for name in MEASURES if name.endswith("_tokens"))
 
 
-def record(connection: Connection, rows: Sequence[LedgerRow]) -> Recorded:
-    """Insert rows, fold the new ones into the rollups, and clear their outbox rows.
+def record(connection: Connection, rows: Sequence[LedgerRow], now: int) -> Recorded:
+    """Insert rows, fold the new ones into what is added up, and clear their outbox rows.
 
-    All in the caller's one transaction. A repeat changes nothing.
+    All in the caller's one transaction, at `now` (Unix ms). A repeat changes nothing.
     """
     if not rows:
-        return Recorded(new=[], repeated=[], conflicting=[])
+        return Recorded()
     unique: dict[str, LedgerRow] = {}
     for row in rows:
         unique.setdefault(row.id, row)
-    differing = {row.id for row in rows if row != unique[row.id]}
-    digests = {row.id: content_digest(row.to_json().encode()) for row in unique.values()}
-    inserted = set(
-        connection.execute(
-            insert_into(connection, ledger)
-            .values([asdict(row) | {"digest": digests[row.id]} for row in unique.values()])
-            .on_conflict_do_nothing(index_elements=["id"])
-            .returning(ledger.c.id)
-        ).scalars()
-    )
-    repeated = [row_id for row_id in unique if row_id not in inserted]
-    differing |= {
-        row.id
-        for row in connection.execute(
-            select(ledger.c.id, ledger.c.digest).where(ledger.c.id.in_(repeated))
-        )
-        if row.digest != digests[row.id]
-    }
-    conflicting = [row_id for row_id in unique if row_id in differing]
-    new = [unique[row_id] for row_id in unique if row_id in inserted]
+    texts = {row.id: row.to_json() for row in unique.values()}
+    inserted = _insert(connection, unique.values(), texts, now)
+    known = _digests(connection, [row_id for row_id in unique if row_id not in inserted])
+    new = [row for row in unique.values() if row.id in inserted]
     _fold(connection, new)
-    _count_requests(connection, new)
     outbox.clear(connection, list(unique))
-    return Recorded(new=[row.id for row in new], repeated=repeated, conflicting=conflicting)
+    return Recorded(
+        new=[row.id for row in new],
+        repeated=[row_id for row_id in unique if row_id in known],
+        conflicting=list(_differing(rows, unique, texts, known)),
+        expired=[r for r in unique.values() if r.id not in inserted and r.id not in known],
+    )
+
+
+def _differing(
+    rows: Sequence[LedgerRow],
+    unique: Mapping[str, LedgerRow],
+    texts: Mapping[str, str],
+    known: Mapping[str, str],
+) -> Iterable[LedgerRow]:
+    """The rows that say something else than the ledger, or than the first of their id here."""
+    told: set[LedgerRow] = set()
+    for row in rows:
+        differs = row != unique[row.id]
+        if not differs and row.id in known:
+            differs = known[row.id] != _digest(texts[row.id])
+        if differs and row not in told:
+            told.add(row)
+            yield row
+
+
+def _digest(row_text: str) -> str:
+    return content_digest(row_text.encode()).hex()
+
+
+_OF_MONTH = Column("of_month", Integer)
+"""The month that retention goes by: of an id without a date, that of the row's own time."""
+
+
+def _insert(
+    connection: Connection, rows: Iterable[LedgerRow], texts: Mapping[str, str], now: int
+) -> set[str]:
+    """Insert the rows that are not on the ledger; their ids.
+
+    The condition on the month is in the same statement as the insert: where retention drops a
+    month at the same time, this waits for it and then sees that the month is gone.
+    """
+    names = ", ".join(c.name for c in ledger.c)
+    statement = (
+        f"INSERT INTO ledger ({names}) SELECT {names} "  # noqa: S608 -- our own names
+        f"FROM {json_rows(connection, [*ledger.c, _OF_MONTH])} "
+        "WHERE of_month > (SELECT coalesce(max(month), 0) FROM ledger_dropped) "
+        "ORDER BY id ON CONFLICT (id, month) DO NOTHING RETURNING id"
+    )
+    given = []
+    for row in rows:
+        row_text, month = texts[row.id], row.month
+        more = (
+            f'{{"month":{month},"of_month":{month or months.of_ms(row.at)},"recorded_at":{now},'
+            f'"digest":"{_digest(row_text)}",'
+        )
+        given.append(more + row_text[1:])
+    found = connection.execute(text(statement), {"rows": f"[{','.join(given)}]"})
+    return set(found.scalars())
+
+
+def _digests(connection: Connection, ids: Sequence[str]) -> dict[str, str]:
+    """The digests of the rows among `ids` that are on the ledger."""
+    if not ids:
+        return {}
+    months_of = {months.of_id(row_id) for row_id in ids}
+    rows = connection.execute(
+        select(ledger.c.id, ledger.c.digest).where(
+            ledger.c.id.in_(ids), ledger.c.month.in_(months_of)
+        )
+    )
+    return {row.id: row.digest for row in rows}
 
 
 def rollups_of(rows: Iterable[LedgerRow]) -> dict[tuple[str, ...], dict[str, int]]:
     """The rollup rows that `rows` add up to, by the rollup's key."""
     sums: dict[tuple[str, ...], dict[str, int]] = {}
     for row in rows:
-        key = (
-            row.surrogate,
-            row.local_date,
-            row.operation,
-            row.provider,
-            row.model,
-            row.credential,
-        )
-        into = sums.setdefault(key, dict.fromkeys(_MEASURES, 0))
+        key = _key_of(row)
+        into = sums.get(key)
+        if into is None:
+            into = sums[key] = dict.fromkeys(MEASURES, 0)
+        billed = row.kind in BILLED
         into["operations"] += row.completes
-        into["calls"] += row.kind != NONE
-        into["unpriced_calls"] += row.kind != NONE and not row.priced
+        into["calls"] += billed
+        into["unpriced_calls"] += (billed and not row.priced) - (row.kind == PRICED)
         into["cost_nano_usd"] += row.cost_nano_usd
-        for name in _TOKENS:
-            into[name] += getattr(row, name)
+        for name, count in zip(TOKENS, _tokens_of(row), strict=True):
+            into[name] += count
     return sums
+
+
+ROLLUP_KEY = tuple(column.name for column in daily_usage.primary_key)
+_key_of = attrgetter(*ROLLUP_KEY)
+_tokens_of = attrgetter(*TOKENS)
 
 
 def _fold(connection: Connection, rows: Sequence[LedgerRow]) -> None:
     if not rows:
         return
-    keys = [column.name for column in daily_usage.primary_key]
-    statement = insert_into(connection, daily_usage)
-    # In the order of their keys, so that two aggregators cannot wait for each other in a circle.
-    values = [
-        dict(zip(keys, key, strict=True)) | sums for key, sums in sorted(rollups_of(rows).items())
+    rollups = [
+        dict(zip(ROLLUP_KEY, key, strict=True)) | sums for key, sums in rollups_of(rows).items()
     ]
-    connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=keys,
-            set_={name: daily_usage.c[name] + statement.excluded[name] for name in _MEASURES},
-        ),
-        values,
-    )
+    add_up(connection, daily_usage, MEASURES, rollups)
+    budgets.fold(connection, rows)
+    _count_requests(connection, rows)
 
 
 def _count_requests(connection: Connection, rows: Sequence[LedgerRow]) -> None:
@@ -170,19 +247,31 @@ def _count_requests(connection: Connection, rows: Sequence[LedgerRow]) -> None:
     for row in rows:
         if row.completes and row.key_id is not None:
             handled[row.key_id] = handled.get(row.key_id, 0) + 1
-    for key_id, count in sorted(handled.items()):
+    if not handled:
+        return
+    if connection.dialect.name != "sqlite":
+        # Locked in one order, whatever order the update below finds them in.
         connection.execute(
-            update(provider_keys)
-            .where(provider_keys.c.key_id == key_id)
-            .values(requests=provider_keys.c.requests + count)
+            text(
+                "SELECT 1 FROM provider_keys "  # noqa: S608 -- our own names
+                f"WHERE key_id IN {json_strings(connection)} "
+                "ORDER BY key_id FOR NO KEY UPDATE"
+            ),
+            {"ids": json.dumps(list(handled))},
         )
+    source = json_rows(connection, [provider_keys.c.key_id, provider_keys.c.requests])
+    connection.execute(
+        text(
+            "UPDATE provider_keys SET requests = provider_keys.requests + r.requests "  # noqa: S608 -- our own names
+            f"FROM {source} WHERE provider_keys.key_id = r.key_id"
+        ),
+        {"rows": json.dumps([{"key_id": key, "requests": n} for key, n in handled.items()])},
+    )
 
 
 def rows_of(connection: Connection, surrogate: str | None = None) -> list[LedgerRow]:
     """Ledger rows in the order of their time, of one account or of all."""
-    statement = select(*(c for c in ledger.c if c.name != "digest")).order_by(
-        ledger.c.at, ledger.c.id
-    )
+    statement = select(*(ledger.c[name] for name in _FIELDS)).order_by(ledger.c.at, ledger.c.id)
     if surrogate is not None:
         statement = statement.where(ledger.c.surrogate == surrogate)
     return [LedgerRow(**row._mapping) for row in connection.execute(statement)]

@@ -15,6 +15,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    false,
     text,
 )
 
@@ -135,6 +136,8 @@ provider_keys = Table(
     Column("last_ok_at", BigInteger),
     Column("removed_at", BigInteger),
     _count("requests"),
+    # How many of those are on months of the ledger that retention took.
+    _count("requests_dropped"),
     # Fences verdicts: one that was asked for under another number changes nothing.
     _count("validation_no"),
     _count("validation_failures"),
@@ -196,6 +199,8 @@ analyses = Table(
     Column("finished_at", BigInteger),
     # The credit period in which this request holds a reserved credit.
     Column("credit_period_at", BigInteger),
+    # Whether an attempt of this request may still hold something of a budget.
+    Column("budget_held", Boolean, nullable=False, server_default=false()),
     Column("credential", _CODE),
     Column("key_id", _ID),
     Column("provider", _CODE),
@@ -281,10 +286,14 @@ outbox = Table(
 )
 Index("ix_outbox_kind_due_at", outbox.c.kind, outbox.c.due_at)
 
+# Partitioned by month on PostgreSQL (`store.months`). The month follows from the id alone, so the
+# primary key holds an id once over all partitions.
 ledger = Table(
     "ledger",
     metadata,
     Column("id", _ID, primary_key=True),
+    # YYYYMM in UTC, or 0 where the id does not tell when it was made.
+    Column("month", Integer, primary_key=True, autoincrement=False),
     Column("kind", _CODE, nullable=False),
     Column("surrogate", _CODE, nullable=False),
     Column("request_id", _ID, nullable=False),
@@ -305,11 +314,24 @@ ledger = Table(
     Column("priced", Boolean, nullable=False),
     Column("price_version", _CODE, nullable=False),
     Column("provider_request_id", String(200)),
+    # When it was billed, and the account's date then; when it came onto the ledger.
     Column("at", BigInteger, nullable=False),
     Column("local_date", String(10), nullable=False),
-    Column("digest", LargeBinary, nullable=False),
+    Column("recorded_at", BigInteger, nullable=False),
+    # SHA-256 of the row as it travels, in hex.
+    Column("digest", String(64), nullable=False),
+    postgresql_partition_by="LIST (month)",
 )
 Index("ix_ledger_surrogate_local_date", ledger.c.surrogate, ledger.c.local_date)
+
+# The months that retention took off the ledger. Up to the last of them nothing is recorded.
+ledger_dropped = Table(
+    "ledger_dropped",
+    metadata,
+    Column("month", Integer, primary_key=True, autoincrement=False),
+    Column("rows", BigInteger, nullable=False),
+    Column("dropped_at", BigInteger, nullable=False),
+)
 
 daily_usage = Table(
     "daily_usage",
@@ -329,6 +351,35 @@ daily_usage = Table(
     _count("reasoning_tokens"),
     _count("cost_nano_usd"),
     _count("unpriced_calls"),
+)
+
+# What a key, an account or the platform spent in a calendar month (YYYY-MM).
+budget_months = Table(
+    "budget_months",
+    metadata,
+    Column("scope", _ID, primary_key=True),
+    Column("month", String(7), primary_key=True),
+    # On the ledger; billed and on the way to it; reserved for calls in flight.
+    _count("spent_nano_usd"),
+    _count("billed_nano_usd"),
+    _count("reserved_nano_usd"),
+    # When it was told that the budget is reached.
+    Column("reached_at", BigInteger),
+)
+
+# What one attempt holds of a budget, from its claim until its ledger row arrives.
+budget_holds = Table(
+    "budget_holds",
+    metadata,
+    Column("account_id", _ID, primary_key=True),
+    Column("request_id", _ID, primary_key=True),
+    Column("attempt", Integer, primary_key=True),
+    Column("scope", _ID, primary_key=True),
+    Column("month", String(7), nullable=False),
+    Column("nano_usd", BigInteger, nullable=False),
+    Column("cap_nano_usd", BigInteger, nullable=False),
+    # The ledger row that says what the attempt cost, once it has been billed.
+    Column("row_id", _ID, index=True),
 )
 
 set_aside = Table(

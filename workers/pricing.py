@@ -24,6 +24,16 @@ class Price:
     priced: bool
 
 
+def dearest_price(
+    provider: Provider, model: str, input_tokens: int, output_tokens: int, at_ms: int
+) -> int:
+    """The most that a call of at most so many tokens can cost, in nano-dollars."""
+    plain = Tokens(input=input_tokens, output=output_tokens)
+    # What is written to a cache is dearer than what is not, at a provider that charges for it.
+    written = Tokens(input=input_tokens, cache_write=input_tokens, output=output_tokens)
+    return max(price_of(provider, model, tokens, at_ms).nano_usd for tokens in (plain, written))
+
+
 def price_of(provider: Provider, model: str, tokens: Tokens, at_ms: int) -> Price:
     """The price of one call at `at_ms` (Unix ms).
 

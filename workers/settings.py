@@ -8,6 +8,7 @@ import getpass
 import os
 import re
 import secrets
+from decimal import Decimal
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
@@ -133,6 +134,12 @@ class Settings(BaseSettings):
     platform_order: Annotated[tuple[Provider, ...], NoDecode] = Field(
         (Provider.OPENAI, Provider.ANTHROPIC),
         description="Which provider the platform asks first for `auto`.",
+    )
+    platform_budget_usd: Decimal | None = Field(
+        None, ge=0, max_digits=12, decimal_places=2, description="The platform's cap for a month."
+    )
+    budget_soft_share: float = Field(
+        0.8, gt=0, le=1, description="The share of a budget from which `budget.reached` is told."
     )
     unknown_attempts: UnknownAttempts = Field(
         UnknownAttempts.RERUN, description="`rerun` or `hold` a request whose call was lost."

@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 from events import FallbackUsed, Operation, Provider
 from store import accounts, analyses, cooldowns, gate, keys, ledger
 from store.engine import after_commit
-from workers.analyses import ending, retry
+from workers.analyses import ending, retry, spending
 from workers.analyses.operations import AnswerOffVocabulary, Result, operation_of
 from workers.analyses.operations.freetext import held_against
 from workers.app import App
@@ -38,6 +38,8 @@ class Sent:
     """The number of the key's last validation when the attempt was claimed."""
     fallback: str | None
     attempt: int
+    budgeted: bool = False
+    """Whether what the call may cost is reserved of a budget."""
     reuse_digest: bytes | None = field(default=None, repr=False)
     """What the result may be reused for: by what was asked, so it is fixed when that is."""
 
@@ -74,6 +76,12 @@ def complete(
         consents = account is not None and account.ai_consent
         completes = current and consents and isinstance(checked, Success)
         billed = _bill(app, connection, sent, account, outcome, completes=completes)
+        lost = isinstance(outcome, Failure) and outcome.is_lost
+        if sent.budgeted and not lost:
+            row = (billed.id, billed.cost_nano_usd) if billed else None
+            spending.settle(
+                app, connection, sent.account_id, sent.request_id, sent.attempt, billed=row
+            )
         if isinstance(checked, Success) and sent.key_id:
             keys.refresh_ok(connection, sent.key_id, now)
         if not current:

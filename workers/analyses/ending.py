@@ -11,9 +11,9 @@ from typing import Any
 from sqlalchemy import Connection
 
 from events import AnalysisCompleted, AnalysisFailed, AnalysisSkipped, CreditsExhausted, Operation
-from store import accounts, analyses, credits, ledger
+from store import accounts, analyses, budgets, credits, ledger
 from store.engine import after_commit
-from workers.analyses import texts
+from workers.analyses import spending, texts
 from workers.analyses.operations import operation_of
 from workers.app import App
 from workers.billing import ledger_row, record
@@ -102,6 +102,18 @@ def skip_for_credits(
     skip(app, connection, request, "credits")
 
 
+def skip_for_budget(
+    app: App, connection: Connection, request: analyses.Request, budget: budgets.Budget
+) -> None:
+    """End a request for whose dearest outcome not enough of a budget is left."""
+    now = app.effects.now_ms()
+    spending.tell_reached(app, connection, budget, request.account_id, "hard_limit", 0, now)
+    after_commit(
+        connection, app.instruments.budget_refused.labels(budget.scope.partition(":")[0]).inc
+    )
+    skip(app, connection, request, "budget")
+
+
 def complete_without_call(
     app: App,
     connection: Connection,
@@ -150,6 +162,7 @@ def finish_completed(
     `reuse_digest` is what it may be reused for.
     """
     account, request_id = request.account_id, request.request_id
+    _release_budget(connection, request)
     version = None
     if by == "model":
         version = request.prompt_version
@@ -202,10 +215,17 @@ def release_credit(connection: Connection, request: analyses.Request, *, spent: 
         credits.settle(connection, request.account_id, request.credit_period_at, spent=spent)
 
 
+def _release_budget(connection: Connection, request: analyses.Request) -> None:
+    """Give back what is held for attempts of which nobody will say what they cost."""
+    if request.budget_held:
+        budgets.release(connection, request.account_id, request.request_id)
+
+
 def _end(
     app: App, connection: Connection, request: analyses.Request, state: str, reason: str
 ) -> None:
     release_credit(connection, request, spent=False)
+    _release_budget(connection, request)
     analyses.finish(connection, request, state=state, reason=reason, now=app.effects.now_ms())
     _count(app, connection, request, state, reason, request.credential or "none", "none")
 

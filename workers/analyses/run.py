@@ -16,8 +16,6 @@ from sqlalchemy import Connection
 
 from events import (
     AnalysisRequested,
-    CategoryOverride,
-    CustomCategory,
     Envelope,
     EventRefused,
     KeyStatus,
@@ -29,10 +27,10 @@ from events import (
 )
 from events.analyses import AnalysisInput
 from events.sealing import input_info
-from store import accounts, analyses, cooldowns, credits, gate, keys
+from store import accounts, analyses, budgets, cooldowns, credits, gate, keys
 from store.masterkeys import DoesNotOpen, MasterKeyMissing, MasterKeyUnavailable
 from store.vault import StoredKey
-from workers.analyses import ending, reuse
+from workers.analyses import ending, reuse, spending
 from workers.analyses.completion import KEY_UNREADABLE, Sent, abandon, complete
 from workers.analyses.credential import (
     AwaitVerdict,
@@ -65,9 +63,6 @@ ACCOUNT_BUSY = "account_busy"
 
 HELD_BACK = (ACCOUNT_BUSY, "key_busy")
 """The reasons for waiting that end when another request of the account has ended."""
-
-ABOUT_ALL = "byok"
-"""The `subject` of an event that is about no one account."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,7 +289,7 @@ def _claim(
         return None
     own = keys.active(connection, account_id)
     decision = decide(_situation(app, request, account, own, now))
-    return _act(app, connection, request, account, decision, own, digest, permits, now)
+    return _act(app, connection, request, account, decision, own, given.input, digest, permits, now)
 
 
 def _by_rules(request: analyses.Request, given: AnalysisInput) -> ending.Found | None:
@@ -311,6 +306,7 @@ def _act(
     account: accounts.Account,
     decision: Decision,
     own: dict[str, keys.KeyRecord],
+    given: AnalysisInput,
     digest: bytes | None,
     permits: list[Permit],
     now: int,
@@ -342,10 +338,17 @@ def _act(
         ending.park(app, connection, request, permit.reason, due_at)
         return None
     permits.append(permit)
+    own_key = own[provider] if key_id else None
+    budgeted = _within_budget(app, connection, request, account, given, own_key, provider, now)
+    if budgeted is None:
+        app.pacing.leave(permit, Result.UNSENT)
+        return None
     period = request.credit_period_at
     if key_id is None and period is None:
         if not credits.reserve(connection, account):
             app.pacing.leave(permit, Result.UNSENT)
+            if budgeted:
+                budgets.release(connection, request.account_id, request.request_id)
             ending.skip_for_credits(app, connection, request, account)
             return None
         period = account.period_start_at
@@ -364,14 +367,36 @@ def _act(
             fallback=fallback,
             attempt=request.attempt + 1,
             # A key of another secret with the same id is another key: its number tells.
-            key_revision=own[provider].revision if key_id else None,
-            key_validation=own[provider].validation_no if key_id else None,
+            key_revision=own_key.revision if own_key else None,
+            key_validation=own_key.validation_no if own_key else None,
+            budgeted=budgeted,
             reuse_digest=digest,
         ),
         period,
         permit,
         now,
     )
+
+
+def _within_budget(
+    app: App,
+    connection: Connection,
+    request: analyses.Request,
+    account: accounts.Account,
+    given: AnalysisInput,
+    own_key: keys.KeyRecord | None,
+    provider: Provider,
+    now: int,
+) -> bool | None:
+    """Reserve what the call may cost; whether there is a budget, `None` where it is used up."""
+    wanted = spending.budgets_for(app, connection, account, own_key, now)
+    if not wanted:
+        return False
+    short = spending.reserve(app, connection, request, account, given, wanted, provider, now)
+    if short is None:
+        return True
+    ending.skip_for_budget(app, connection, request, short)
+    return None
 
 
 def _permit(app: App, request: analyses.Request, provider: Provider, scope: str) -> Permit | Hold:
@@ -400,6 +425,7 @@ def _start(
         key_id=sent.key_id,
         fallback_reason=sent.fallback,
         credit_period_at=period,
+        budget_held=sent.budgeted,
         prompt_version=operation.prompt_version,
         now=now,
     )
@@ -414,7 +440,7 @@ def _send(app: App, claimed: _Claimed, given: AnalysisInput) -> None:
     question: Question | None = None
     outcome: Answer | Failure
     try:
-        question = _question(claimed, given)
+        question = spending.question_of(sent.operation, given, claimed.account, sent.model)
         outcome = _ask(app, claimed, question)
     except Exception as error:  # noqa: BLE001 -- the attempt is on the books and must be ended
         log.error("analysis_failed", error=type(error).__name__, request_id=sent.request_id)
@@ -443,19 +469,10 @@ def _learn(app: App, permit: Permit, outcome: Answer | Failure) -> None:
 
     def tell() -> None:
         with app.database.write() as connection:
-            app.emit(connection, told, account=ABOUT_ALL)
+            app.emit(connection, told, account=spending.ABOUT_ALL)
 
     persistently(app, tell)
     log.warning("provider_health_changed", provider=permit.provider, turn=turn.value)
-
-
-def _question(claimed: _Claimed, given: AnalysisInput) -> Question:
-    return operation_of(claimed.sent.operation).question(
-        given,
-        model=claimed.sent.model,
-        categories=[CustomCategory.model_validate(c) for c in claimed.account.custom_categories],
-        overrides=[CategoryOverride.model_validate(o) for o in claimed.account.category_overrides],
-    )
 
 
 def _ask(app: App, claimed: _Claimed, question: Question) -> Answer | Failure:

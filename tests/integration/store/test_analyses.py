@@ -49,6 +49,7 @@ def claim(connection: Connection, process_id: str = "process-1", **changes: Any)
         "key_id": None,
         "fallback_reason": None,
         "credit_period_at": NOW - 1,
+        "budget_held": False,
         "prompt_version": "p1",
         "now": NOW + 5,
     }

@@ -23,7 +23,7 @@ from workers.usage import aggregate
 
 def record(database: Database, *rows: LedgerRow) -> Recorded:
     with database.write() as connection:
-        return ledger.record(connection, rows)
+        return ledger.record(connection, rows, NOW)
 
 
 def rollups(database: Database, surrogate: str) -> dict[tuple[str, ...], dict[str, int]]:
@@ -73,7 +73,7 @@ def requests_of(database: Database, key_id: str) -> int:
 
 def test_a_row_comes_back_as_it_was_recorded(database: Database) -> None:
     row = ledger_row(fallback_reason="plan", provider_request_id="req_unit", priced=False)
-    assert record(database, row) == Recorded(new=["row-1"], repeated=[], conflicting=[])
+    assert record(database, row) == Recorded(new=["row-1"])
     assert kept(database, "s-1") == [row]
 
 
@@ -110,8 +110,9 @@ def test_a_repeat_that_differs_is_reported_and_changes_nothing(
 ) -> None:
     add_key(database, "key-1")
     record(database, ledger_row())
-    outcome = record(database, ledger_row(**change), ledger_row("row-2"))
-    assert (outcome.new, outcome.conflicting) == (["row-2"], ["row-1"])
+    other = ledger_row(**change)
+    outcome = record(database, other, ledger_row("row-2"))
+    assert (outcome.new, outcome.conflicting) == (["row-2"], [other])
     both = [ledger_row(), ledger_row("row-2")]
     assert kept(database, "s-1") == both
     assert kept(database, "s-2") == []
@@ -120,13 +121,14 @@ def test_a_repeat_that_differs_is_reported_and_changes_nothing(
 
 
 def test_a_repeat_that_differs_within_its_batch_is_reported_too(database: Database) -> None:
-    outcome = record(database, ledger_row(), ledger_row(cost_nano_usd=0))
-    assert (outcome.new, outcome.conflicting) == (["row-1"], ["row-1"])
+    other = ledger_row(cost_nano_usd=0)
+    outcome = record(database, ledger_row(), other, other)
+    assert (outcome.new, outcome.conflicting) == (["row-1"], [other])
     assert kept(database, "s-1") == [ledger_row()]
 
 
 def test_nothing_recorded_is_nothing_changed(database: Database) -> None:
-    assert record(database) == Recorded(new=[], repeated=[], conflicting=[])
+    assert record(database) == Recorded()
 
 
 def test_what_is_on_the_ledger_leaves_the_outbox_in_the_same_transaction(
@@ -139,7 +141,7 @@ def test_what_is_on_the_ledger_leaves_the_outbox_in_the_same_transaction(
 
     def die_before_the_commit() -> None:
         with database.write() as connection:
-            ledger.record(connection, rows)
+            ledger.record(connection, rows, NOW)
             raise RuntimeError("on purpose")
 
     with pytest.raises(RuntimeError, match="on purpose"):

@@ -21,6 +21,7 @@ from workers.providers.codes import Code, Reason
 from workers.providers.port import OutcomeClass
 from workers.providers.shape import ShapeProblem
 from workers.scheduler import SWEEPS
+from workers.usage.aggregate import CONFLICT, EXPIRED
 
 ROOT = Path(__file__).parents[3]
 WORD = re.compile(r"[a-z][a-z_]+")
@@ -103,7 +104,10 @@ def test_a_reason_that_the_code_gives_is_named(
         (labels.OUTBOX_KIND, {outbox.USAGE, outbox.EVENT, outbox.REWRITE}),
         (labels.SWEEP, {sweep.__name__ for sweep in SWEEPS}),
         (labels.TURN, set(Turn)),
-        (labels.REFUSED, {r.reason for r in REFUSALS if r.by is not Teller.PUBLISHER}),
+        (
+            labels.REFUSED,
+            {r.reason for r in REFUSALS if r.by is not Teller.PUBLISHER} | {CONFLICT, EXPIRED},
+        ),
     ],
     ids=lambda given: given.name if isinstance(given, labels.Label) else "",
 )

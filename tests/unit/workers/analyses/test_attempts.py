@@ -129,7 +129,9 @@ class Desk:
         envelope = event_of(data, account=account, event_id=f"event-{self._events:04}")
         HANDLERS[type(data)](self.app, envelope, data)
 
-    def account(self, revision: int = 1, *, consent: bool = True, credit: int | None = 5) -> None:
+    def account(
+        self, revision: int = 1, *, consent: bool = True, credit: int | None = 5, **more: Any
+    ) -> None:
         self.take(
             AccountUpdated(
                 revision=revision,
@@ -139,10 +141,13 @@ class Desk:
                 credit_period=CreditPeriod(
                     start=datetime(2026, 1, 1, tzinfo=UTC), end=datetime(2026, 2, 1, tzinfo=UTC)
                 ),
+                **more,
             )
         )
 
-    def give_key(self, revision: int = 2, *, replaces: bool = False, fallback: bool = False) -> str:
+    def give_key(
+        self, revision: int = 2, *, replaces: bool = False, fallback: bool = False, **more: Any
+    ) -> str:
         """Give the account a key that is Valid."""
         key_id = f"key-{revision}"
         kind = KeyReplaced if replaces else KeyAdded
@@ -159,6 +164,7 @@ class Desk:
                     provider=OPENAI,
                     key_id=key_id,
                 ),
+                **more,
             )
         )
         self.set_key(key_id, status="valid", reason="ok")
@@ -259,6 +265,11 @@ def _read(row: outbox.OutboxRow) -> dict[str, Any]:
 
 @pytest.fixture
 def desk(app: App) -> Desk:
+    return open_desk(app)
+
+
+def open_desk(app: App) -> Desk:
+    """An account `acme`, a worker with a lease, and a provider that answers."""
     made = Desk(app, Scripted(), Held())
     app.__dict__.update(providers={OPENAI: made.provider}, lease=made.lease)
     made.begin()

@@ -1,0 +1,291 @@
+"""Budgets: caps on what a key, an account or the platform spends in a calendar month.
+
+As with credits, what a call may cost is reserved in the claim, by an update whose condition is the
+cap: two claims cannot both take the last cent. The reservation becomes what was billed when the
+answer comes, and what is on the ledger when its row arrives there, each in the transaction of that.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from sqlalchemy import Connection, delete, select, text, update
+
+from store import months
+from store.schema import budget_holds, budget_months
+from store.statements import add_up, insert_ignore, insert_many, json_strings
+
+PLATFORM = "platform"
+"""The scope of the platform as a whole: what its own keys pay, for whom it may be."""
+
+
+def key_scope(key_id: str) -> str:
+    """What is spent on one key."""
+    return f"key:{key_id}"
+
+
+def account_scope(surrogate: str) -> str:
+    """What is spent for one account, whosever key pays; by the account's name in the ledger."""
+    return f"account:{surrogate}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """A cap on a scope in a month (YYYY-MM), in nano-dollars."""
+
+    scope: str
+    month: str
+    cap_nano_usd: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """What a scope has spent in a month, in nano-dollars, and what is reserved for calls."""
+
+    spent: int
+    billed: int
+    reserved: int
+
+    @property
+    def used(self) -> int:
+        """What was billed, whether its ledger row has arrived or not."""
+        return self.spent + self.billed
+
+
+def reserve(
+    connection: Connection,
+    budget_list: Sequence[Budget],
+    *,
+    account_id: str,
+    request_id: str,
+    attempt: int,
+    nano_usd: int,
+) -> Budget | None:
+    """Reserve what an attempt may cost of every budget; the first that has not as much left.
+
+    Where one has not, the others are left as they were.
+    """
+    taken: list[Budget] = []
+    # In the order of their keys, as the aggregator takes them.
+    for budget in sorted(budget_list, key=lambda one: (one.scope, one.month)):
+        if not _take(connection, budget, nano_usd):
+            for other in taken:
+                _move(connection, other.scope, other.month, reserved=-nano_usd)
+            return budget
+        taken.append(budget)
+    insert_many(
+        connection,
+        budget_holds,
+        [
+            {
+                "account_id": account_id,
+                "request_id": request_id,
+                "attempt": attempt,
+                "scope": budget.scope,
+                "month": budget.month,
+                "nano_usd": nano_usd,
+                "cap_nano_usd": budget.cap_nano_usd,
+                "row_id": None,
+            }
+            for budget in taken
+        ],
+    )
+    return None
+
+
+def _take(connection: Connection, budget: Budget, nano_usd: int) -> bool:
+    if _add(connection, budget, nano_usd):
+        return True
+    # The first of the month makes the row.
+    insert_ignore(connection, budget_months, {"scope": budget.scope, "month": budget.month})
+    return _add(connection, budget, nano_usd)
+
+
+def _add(connection: Connection, budget: Budget, nano_usd: int) -> bool:
+    held = (
+        budget_months.c.spent_nano_usd
+        + budget_months.c.billed_nano_usd
+        + budget_months.c.reserved_nano_usd
+    )
+    return bool(
+        connection.execute(
+            update(budget_months)
+            .where(
+                budget_months.c.scope == budget.scope,
+                budget_months.c.month == budget.month,
+                # The condition is in the statement, so that two claims cannot both see the last
+                # cent. A cap that is used up lets nothing through, what costs nothing neither.
+                held + nano_usd <= budget.cap_nano_usd,
+                held < budget.cap_nano_usd,
+            )
+            .values(reserved_nano_usd=budget_months.c.reserved_nano_usd + nano_usd)
+        ).rowcount
+    )
+
+
+def settle(
+    connection: Connection,
+    account_id: str,
+    request_id: str,
+    attempt: int,
+    *,
+    billed: tuple[str, int] | None,
+) -> list[Budget]:
+    """End the reservation of an attempt; the budgets that it was of.
+
+    `billed` is the ledger row that is on its way and its cost: that much stays held until the row
+    arrives. Without it the attempt cost nothing and nothing stays held.
+    """
+    one = (
+        budget_holds.c.account_id == account_id,
+        budget_holds.c.request_id == request_id,
+        budget_holds.c.attempt == attempt,
+        budget_holds.c.row_id.is_(None),
+    )
+    holds = connection.execute(
+        select(budget_holds).where(*one).order_by(budget_holds.c.scope, budget_holds.c.month)
+    ).all()
+    row_id, cost = billed or (None, 0)
+    for hold in holds:
+        _move(connection, hold.scope, hold.month, reserved=-hold.nano_usd, billed=cost)
+    if holds and row_id is not None:
+        connection.execute(update(budget_holds).where(*one).values(row_id=row_id, nano_usd=cost))
+    elif holds:
+        connection.execute(delete(budget_holds).where(*one))
+    return [
+        Budget(scope=hold.scope, month=hold.month, cap_nano_usd=hold.cap_nano_usd) for hold in holds
+    ]
+
+
+def release(connection: Connection, account_id: str, request_id: str) -> None:
+    """Give back what a request that has ended still holds for attempts that were never billed."""
+    one = (
+        budget_holds.c.account_id == account_id,
+        budget_holds.c.request_id == request_id,
+        budget_holds.c.row_id.is_(None),
+    )
+    holds = connection.execute(
+        select(budget_holds).where(*one).order_by(budget_holds.c.scope, budget_holds.c.month)
+    ).all()
+    for hold in holds:
+        _move(connection, hold.scope, hold.month, reserved=-hold.nano_usd)
+    if holds:
+        connection.execute(delete(budget_holds).where(*one))
+
+
+def note_reached(
+    connection: Connection, budget: Budget, now: int, *, from_nano_usd: int
+) -> Standing | None:
+    """Note that a budget is reached, once in a month; what was spent, where this is the time.
+
+    It is where at least `from_nano_usd` is used.
+    """
+    row = connection.execute(
+        update(budget_months)
+        .where(
+            budget_months.c.scope == budget.scope,
+            budget_months.c.month == budget.month,
+            budget_months.c.reached_at.is_(None),
+            budget_months.c.spent_nano_usd + budget_months.c.billed_nano_usd >= from_nano_usd,
+        )
+        .values(reached_at=now)
+        .returning(*_STANDING)
+    ).one_or_none()
+    return None if row is None else Standing(spent=row[0], billed=row[1], reserved=row[2])
+
+
+def standing(connection: Connection, scope: str, month: str) -> Standing:
+    """How a scope stands in a month."""
+    row = connection.execute(
+        select(*_STANDING).where(budget_months.c.scope == scope, budget_months.c.month == month)
+    ).one_or_none()
+    return (
+        Standing(spent=row[0], billed=row[1], reserved=row[2])
+        if row
+        else Standing(spent=0, billed=0, reserved=0)
+    )
+
+
+_STANDING = (
+    budget_months.c.spent_nano_usd,
+    budget_months.c.billed_nano_usd,
+    budget_months.c.reserved_nano_usd,
+)
+
+
+def _move(
+    connection: Connection, scope: str, month: str, *, reserved: int, billed: int = 0
+) -> None:
+    connection.execute(
+        update(budget_months)
+        .where(budget_months.c.scope == scope, budget_months.c.month == month)
+        .values(
+            reserved_nano_usd=budget_months.c.reserved_nano_usd + reserved,
+            billed_nano_usd=budget_months.c.billed_nano_usd + billed,
+        )
+    )
+
+
+class Spent(Protocol):
+    """What a ledger row tells of spending."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def surrogate(self) -> str: ...
+    @property
+    def credential(self) -> str: ...
+    @property
+    def key_id(self) -> str | None: ...
+    @property
+    def cost_nano_usd(self) -> int: ...
+    @property
+    def at(self) -> int: ...
+    @property
+    def local_date(self) -> str: ...
+
+
+def spending_of(rows: Iterable[Spent]) -> dict[tuple[str, str], int]:
+    """What rows add up to, by scope and month; months without cost are left out.
+
+    A key's and an account's month is by the account's calendar, the platform's by UTC.
+    """
+    spent: dict[tuple[str, str], int] = {}
+    for row in rows:
+        if not row.cost_nano_usd:
+            continue
+        local = row.local_date[:7]
+        of_row = [(account_scope(row.surrogate), local)]
+        if row.key_id is not None:
+            of_row.append((key_scope(row.key_id), local))
+        if row.credential == PLATFORM:
+            of_row.append((PLATFORM, months.name(months.of_id(row.id) or months.of_ms(row.at))))
+        for key in of_row:
+            spent[key] = spent.get(key, 0) + row.cost_nano_usd
+    return spent
+
+
+def fold(connection: Connection, rows: Sequence[Spent]) -> None:
+    """Add rows that have come onto the ledger to what is spent, and end what was held for them."""
+    moved: dict[tuple[str, str], list[int]] = {
+        key: [cost, 0] for key, cost in spending_of(rows).items()
+    }
+    ended = connection.execute(
+        text(
+            "DELETE FROM budget_holds "  # noqa: S608 -- our own names
+            f"WHERE row_id IN {json_strings(connection)} RETURNING scope, month, nano_usd"
+        ),
+        {"ids": json.dumps([row.id for row in rows])},
+    )
+    for hold in ended:
+        moved.setdefault((hold.scope, hold.month), [0, 0])[1] -= hold.nano_usd
+    add_up(
+        connection,
+        budget_months,
+        ("spent_nano_usd", "billed_nano_usd"),
+        [
+            {"scope": scope, "month": month, "spent_nano_usd": cost, "billed_nano_usd": billed}
+            for (scope, month), (cost, billed) in moved.items()
+        ],
+    )
