@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 import redis
@@ -178,7 +179,8 @@ _default: list[Publisher] = []
 def publish(data: EventData, *, account: str, **options: Any) -> Envelope:
     """Publish with the publisher that the environment describes; see `Publisher.publish`.
 
-    Reads `BYOK_BROKER_URL`, `BYOK_REDIS_URL`, `BYOK_SOURCE` and `BYOK_SIGNING_KEY`, once.
+    Reads `BYOK_BROKER_URL`, `BYOK_REDIS_URL`, `BYOK_SOURCE` and `BYOK_SIGNING_KEY`, once. All but
+    the source may lie in a file, which `<variable>_FILE` names.
     """
     if not _default:
         _default.append(from_environment())
@@ -195,13 +197,24 @@ def from_environment() -> Publisher:
 
     Raises `ValueError` with one sentence that names the variable.
     """
-    url = os.environ.get("BYOK_BROKER_URL")
-    if not url:
+    url = _given("BYOK_BROKER_URL")
+    if url is None:
         raise ValueError("BYOK_BROKER_URL is not set: it says where the message queue is.")
-    key = os.environ.get("BYOK_SIGNING_KEY")
+    key = _given("BYOK_SIGNING_KEY")
     return Publisher(
         url,
         source=os.environ.get("BYOK_SOURCE", "byok/publisher"),
-        signing_key=SigningKey.parse(key) if key else None,
-        redis_url=os.environ.get("BYOK_REDIS_URL"),
+        signing_key=None if key is None else SigningKey.parse(key),
+        redis_url=_given("BYOK_REDIS_URL"),
     )
+
+
+def _given(variable: str) -> str | None:
+    """A variable's value, or what the file holds that `<variable>_FILE` names."""
+    path = os.environ.get(f"{variable}_FILE")
+    if not path:
+        return os.environ.get(variable) or None
+    try:
+        return Path(path).read_text().strip()
+    except (OSError, UnicodeDecodeError):
+        raise ValueError(f"{variable}_FILE names a file that cannot be read.") from None

@@ -12,11 +12,17 @@ from decimal import Decimal
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic.fields import FieldInfo
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from deploy.local.valkey import socket_path
 from events.broker import AMQP_SCHEMES, REDIS_SCHEMES, scheme_of
@@ -36,16 +42,27 @@ _SERVICES = (
     "BYOK_REDIS_URL",
     "BYOK_DATABASE_URL",
     "BYOK_MASTER_KEYS",
-    "BYOK_MASTER_KEYS_FILE",
     "BYOK_SEALING_KEYS",
-    "BYOK_SEALING_KEYS_FILE",
     "BYOK_SEALING_PUBLIC_KEY",
     "BYOK_SUBSCRIBER_PUBLIC_KEY",
     "BYOK_PUBLISHERS",
-    "BYOK_PUBLISHERS_FILE",
     "BYOK_SIGNING_KEY",
+    "BYOK_QUEUES",
     "BYOK_EXPORTER_PORT",
 )
+
+SECRETS = (
+    "broker_url",
+    "redis_url",
+    "database_url",
+    "master_keys",
+    "sealing_keys",
+    "publishers",
+    "signing_key",
+    "platform_openai_key",
+    "platform_anthropic_key",
+)
+"""The settings that may lie in a file, which `<variable>_FILE` names."""
 
 
 class ConfigurationError(ValueError):
@@ -65,11 +82,43 @@ _KMS_NAME = re.compile(
 )
 
 
+class QueueGroup(StrEnum):
+    """Queues that share a worker's threads. `events` are those of accounts and of keys."""
+
+    EVENTS = "events"
+    VALIDATIONS = "validations"
+    ANALYSES = "analyses"
+    USAGE = "usage"
+
+
 class UnknownAttempts(StrEnum):
     """What to do with a request whose call was lost with its worker."""
 
     RERUN = "rerun"
     HOLD = "hold"
+
+
+class _SecretFiles(PydanticBaseSettingsSource):
+    """Secrets that lie in files: the environment of a process is seen by whoever inspects it."""
+
+    def __call__(self) -> dict[str, Any]:
+        found = {name: self._read(name) for name in SECRETS}
+        return {name: value for name, value in found.items() if value is not None}
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        del field
+        return self._read(field_name), field_name, False
+
+    def _read(self, name: str) -> str | None:
+        variable = f"BYOK_{name.upper()}"
+        path = os.environ.get(f"{variable}_FILE")
+        if not path:
+            return None
+        if os.environ.get(variable):
+            raise ConfigurationError(
+                f"{variable} and {variable}_FILE are both set: keep one of them."
+            )
+        return _read_secret(Path(path), f"check {variable}_FILE")
 
 
 class Settings(BaseSettings):
@@ -92,7 +141,6 @@ class Settings(BaseSettings):
     master_keys: SecretStr | None = Field(
         None, description="`id:base64` or `id:kms:<ARN or alias>`, `,…`; the first is current."
     )
-    master_keys_file: Path | None = Field(None, description="A file with the master keys.")
     kms_cache_keys: int = Field(
         10_000, ge=0, le=10_000_000, description="Data keys that KMS unwrapped, kept at most."
     )
@@ -100,7 +148,6 @@ class Settings(BaseSettings):
         300, ge=0, le=86_400, description="How long one is kept in memory."
     )
     sealing_keys: SecretStr | None = Field(None, description="`id:base64,…`; the first is current.")
-    sealing_keys_file: Path | None = Field(None, description="A file with the sealing keys.")
     sealing_public_key: str | None = Field(None, description="`id:base64`, for publishers.")
     subscriber_public_key: str | None = Field(
         None, description="`id:base64`, what summaries and drafts in out-events are sealed with."
@@ -108,7 +155,6 @@ class Settings(BaseSettings):
     publishers: SecretStr | None = Field(
         None, description="Who may publish what: JSON, see `byok keygen signing`."
     )
-    publishers_file: Path | None = Field(None, description="A file with the publishers.")
     source: str = Field("byok/cli", description="The `source` that commands publish as.")
     signing_key: SecretStr | None = Field(
         None, description="`id:base64`, what commands sign with outside of the embedded mode."
@@ -144,6 +190,12 @@ class Settings(BaseSettings):
     unknown_attempts: UnknownAttempts = Field(
         UnknownAttempts.RERUN, description="`rerun` or `hold` a request whose call was lost."
     )
+    queues: Annotated[tuple[QueueGroup, ...], NoDecode] = Field(
+        tuple(QueueGroup),
+        min_length=1,
+        description="Which queues a worker process takes from: `events` (accounts and keys), "
+        "`validations`, `analyses`, `usage`.",
+    )
     analysis_threads: int = Field(64, ge=1, le=2048, description="Analyses in flight a worker.")
     key_threads: int = Field(8, ge=1, le=256, description="Key events and validations in flight.")
     reuse_hours: float = Field(
@@ -167,7 +219,20 @@ class Settings(BaseSettings):
         "info", description="debug, info, warning or error."
     )
 
-    @field_validator("plans", "platform_order", mode="before")
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment, and the files that it names."""
+        del dotenv_settings, file_secret_settings
+        return init_settings, env_settings, _SecretFiles(settings_cls)
+
+    @field_validator("plans", "platform_order", "queues", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
@@ -237,6 +302,7 @@ class Settings(BaseSettings):
         """
         for variable in _SERVICES:
             os.environ.pop(variable, None)
+            os.environ.pop(f"{variable}_FILE", None)
         os.environ["BYOK_STATE_DIR"] = str(state_dir)
         return cls.load()
 
@@ -331,7 +397,7 @@ class Settings(BaseSettings):
 
         Raises `ConfigurationError`.
         """
-        text = self._secret(self.master_keys, self.master_keys_file, "master")
+        text = self._key_ring(self.master_keys, "master")
         try:
             entries = [_master_key(part) for part in text.split(",") if part.strip()]
         except ValueError as error:
@@ -350,7 +416,7 @@ class Settings(BaseSettings):
     @cached_property
     def sealing_key_ring(self) -> SealingKeys:
         """The private sealing keys. Raises `ConfigurationError`."""
-        text = self._secret(self.sealing_keys, self.sealing_keys_file, "sealing")
+        text = self._key_ring(self.sealing_keys, "sealing")
         try:
             return SealingKeys.parse(text)
         except ValueError as error:
@@ -379,9 +445,7 @@ class Settings(BaseSettings):
         try:
             if self.publishers is not None:
                 return Sources.parse(self.publishers.get_secret_value())
-            if self.publishers_file is not None:
-                return Sources.parse(self.publishers_file.read_text())
-        except (ValueError, OSError) as error:
+        except ValueError as error:
             raise ConfigurationError(f"BYOK_PUBLISHERS is wrong: {error}.") from None
         return Sources({})
 
@@ -411,31 +475,22 @@ class Settings(BaseSettings):
         self.metrics_dir.mkdir(mode=0o700, exist_ok=True)
         if self.embedded:
             for kind, given in (
-                ("master", self.master_keys or self.master_keys_file),
-                ("sealing", self.sealing_keys or self.sealing_keys_file),
+                ("master", self.master_keys),
+                ("sealing", self.sealing_keys),
             ):
                 if not given:
                     _generate(self.state_dir / f"{kind}.keys", kind)
 
-    def _secret(self, given: SecretStr | None, file: Path | None, kind: str) -> str:
+    def _key_ring(self, given: SecretStr | None, kind: str) -> str:
         if given is not None:
             return given.get_secret_value()
-        variable = f"BYOK_{kind.upper()}_KEYS"
-        path = file or (self.state_dir / f"{kind}.keys" if self.embedded else None)
-        if path is None:
+        if not self.embedded:
+            variable = f"BYOK_{kind.upper()}_KEYS"
             raise ConfigurationError(
                 f"{variable} is not set: make a key with `byok keygen {kind}` and set {variable} "
                 f"or {variable}_FILE."
             )
-        try:
-            return path.read_text().strip()
-        except FileNotFoundError:
-            hint = "start `byok up` once to make it" if file is None else f"check {variable}_FILE"
-            raise ConfigurationError(f"There is no {kind} key file at {path}: {hint}.") from None
-        except UnicodeDecodeError:
-            raise ConfigurationError(f"{path} is not a text file of `id:base64`.") from None
-        except OSError as error:
-            raise ConfigurationError(f"{path} cannot be read ({error.strerror}).") from None
+        return _read_secret(self.state_dir / f"{kind}.keys", "start `byok up` once to make it")
 
     def _embedded_url(self, database: int) -> str:
         return f"unix://{quote(str(self.valkey_socket))}?db={database}"
@@ -448,6 +503,17 @@ class Settings(BaseSettings):
 
     def _given_base_url(self, provider: Provider) -> str | None:
         return self.openai_base_url if provider is Provider.OPENAI else self.anthropic_base_url
+
+
+def _read_secret(path: Path, hint: str) -> str:
+    try:
+        return path.read_text().strip()
+    except FileNotFoundError:
+        raise ConfigurationError(f"There is no file {path}: {hint}.") from None
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"{path} is not a text file.") from None
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read ({error.strerror}).") from None
 
 
 _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9._@+-]")

@@ -19,7 +19,7 @@ from workers.app import App
 from workers.boundary import DRAIN_SECONDS, put_aside
 from workers.broker import FailOnError, TimeMessages, open_worker_broker, unreadable_actor
 from workers.keys import actors as keys_actors
-from workers.settings import ConfigurationError
+from workers.settings import ConfigurationError, QueueGroup
 from workers.usage import actors as usage_actors
 
 log = structlog.get_logger(__name__)
@@ -37,20 +37,21 @@ USAGE_THREADS = 2
 class Group:
     """Queues that share threads: no flood on one group's queues delays another group's."""
 
-    name: str
+    name: QueueGroup
     registers: Sequence[Callable[[Broker, App], None]]
     threads: int
 
 
 def groups(app: App) -> list[Group]:
-    """The groups of a worker process. A consent or a removal never waits behind analyses."""
+    """The groups that this process takes. A consent or a removal never waits behind analyses."""
     settings = app.settings
-    return [
-        Group("events", (accounts.register, keys_actors.register), settings.key_threads),
-        Group("validations", (keys_actors.register_validations,), settings.key_threads),
-        Group("analyses", (analyses_actors.register,), settings.analysis_threads),
-        Group("usage", (usage_actors.register,), USAGE_THREADS),
+    every = [
+        Group(QueueGroup.EVENTS, (accounts.register, keys_actors.register), settings.key_threads),
+        Group(QueueGroup.VALIDATIONS, (keys_actors.register_validations,), settings.key_threads),
+        Group(QueueGroup.ANALYSES, (analyses_actors.register,), settings.analysis_threads),
+        Group(QueueGroup.USAGE, (usage_actors.register,), USAGE_THREADS),
     ]
+    return [group for group in every if group.name in settings.queues]
 
 
 def open_worker(app: App, group: Group) -> dramatiq.Worker:
@@ -78,10 +79,11 @@ def run(app: App) -> None:
     _build_parts(app)
     _require_master_keys(app)
     app.lease.start()
-    workers = [open_worker(app, group) for group in groups(app)]
+    taken = groups(app)
+    workers = [open_worker(app, group) for group in taken]
     for worker in workers:
         worker.start()
-    log.info("worker_ready")
+    log.info("worker_ready", queues=[group.name.value for group in taken])
     app.stopping.wait()
     log.info("worker_draining")
     with ThreadPoolExecutor(len(workers)) as pool:

@@ -13,6 +13,7 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
+from workers import coredumps
 from workers.cli.guard import Stopped, guard
 
 _PARTS = {
@@ -94,6 +95,7 @@ app = _Group(
 
 def run() -> None:
     """Run the command line and exit: 0 done, 1 refused or failed, 2 wrong usage, 130 stopped."""
+    coredumps.forbid()
     sys.exit(guard(lambda: app.main(prog_name="byok")))
 
 

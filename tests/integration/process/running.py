@@ -244,8 +244,8 @@ class Up:
             broker_url=self._valkey_url(0),
             redis_url=self._valkey_url(1),
             database_url=f"sqlite:///{self.state_dir / 'byok.sqlite3'}",
-            master_keys_file=self.state_dir / "master.keys",
-            sealing_keys_file=self.state_dir / "sealing.keys",
+            master_keys=(self.state_dir / "master.keys").read_text(),
+            sealing_keys=(self.state_dir / "sealing.keys").read_text(),
         )
         return Outside(settings, self.sandbox)
 

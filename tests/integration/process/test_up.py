@@ -4,11 +4,13 @@ import csv
 import io
 import json
 import secrets
+import sys
 from collections import Counter
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+import psutil
 import pytest
 
 from events.sealing import SealingKeys, SealingPublicKey
@@ -227,6 +229,12 @@ def test_what_was_set_aside_is_listed_and_shown(up: Up) -> None:
     unknown = up.byok("failed", "show", "nothing")
     assert (unknown.code, unknown.out) == (1, "")
     assert unknown.err.count("\n") == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="psutil tells limits on Linux alone")
+def test_no_process_that_holds_keys_leaves_a_core_dump(up: Up) -> None:
+    for role in ("worker", "scheduler", "exporter"):
+        assert up.child(role).rlimit(psutil.RLIMIT_CORE) == (1, 1), role
 
 
 # From here on the tests end the `byok up` of this module, and start it again.

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,7 +24,9 @@ from events import (
     read_event,
 )
 from events.broker import NAMESPACE, BrokerAway, actor_of, scheme_of
+from events.publisher import from_environment
 from events.usage import CreditsExhausted, EventRejected
+from tests.road import fake_key
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -145,3 +148,19 @@ def test_a_queue_that_is_away_is_told_as_such() -> None:
     with pytest.raises(BrokerAway, match="BYOK_BROKER_URL"):
         away.publish(KeyTested(key_id="key-1"), account="acme")
     away.close()
+
+
+def test_what_a_publisher_is_given_may_lie_in_files(
+    valkey: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name, value in {"BROKER_URL": f"{valkey}?db=0", "SIGNING_KEY": fake_key(3)}.items():
+        (tmp_path / name).write_text(f"{value}\n")
+        monkeypatch.delenv(f"BYOK_{name}", raising=False)
+        monkeypatch.setenv(f"BYOK_{name}_FILE", str(tmp_path / name))
+    publisher = from_environment()
+    event = publisher.publish(KeyTested(key_id="key-1"), account="acme")
+    publisher.close()
+    assert event.signature is not None
+    monkeypatch.setenv("BYOK_BROKER_URL_FILE", str(tmp_path / "missing"))
+    with pytest.raises(ValueError, match="BYOK_BROKER_URL_FILE names a file that cannot be read"):
+        from_environment()

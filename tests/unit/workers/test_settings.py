@@ -6,10 +6,18 @@ import stat
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 from redis.connection import parse_url
 
 from events import Provider
-from workers.settings import ConfigurationError, Settings, UnknownAttempts, new_named_key
+from workers.settings import (
+    SECRETS,
+    ConfigurationError,
+    QueueGroup,
+    Settings,
+    UnknownAttempts,
+    new_named_key,
+)
 
 OPENAI, ANTHROPIC = Provider.OPENAI, Provider.ANTHROPIC
 
@@ -254,26 +262,42 @@ def test_keys_are_read_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.sealing_public.key_id == "s2"
 
 
-def test_keys_are_read_from_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for kind, fill in (("master", 3), ("sealing", 4)):
-        (tmp_path / kind).write_text(f"{named(kind[0], fill)}\n")
-    settings = load(
-        monkeypatch,
-        BYOK_MASTER_KEYS_FILE=str(tmp_path / "master"),
-        BYOK_SEALING_KEYS_FILE=str(tmp_path / "sealing"),
-    )
+def test_every_secret_may_lie_in_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    secrets = {
+        "BROKER_URL": "rediss://worker:hunter2@queue/0",
+        "REDIS_URL": "rediss://worker:hunter2@queue/1",
+        "DATABASE_URL": "postgresql://worker:hunter2@db/byok",
+        "MASTER_KEYS": named("m", 3),
+        "SEALING_KEYS": named("s", 4),
+        "PUBLISHERS": "{}",
+        "SIGNING_KEY": named("g", 5),
+        "PLATFORM_OPENAI_KEY": "sk-proj-not-a-real-key",
+        "PLATFORM_ANTHROPIC_KEY": "sk-ant-not-a-real-key",
+    }
+    assert {name.lower() for name in secrets} == set(SECRETS)
+    for name, secret in secrets.items():
+        (tmp_path / name).write_text(f"{secret}\n")
+        monkeypatch.setenv(f"BYOK_{name}_FILE", str(tmp_path / name))
+    settings = Settings.load()
+    for name, secret in secrets.items():
+        held = getattr(settings, name.lower())
+        assert (held.get_secret_value() if isinstance(held, SecretStr) else held) == secret
     assert settings.master_key_ring == {"m": bytes([3]) * 32}
     assert list(settings.sealing_key_ring.private) == ["s"]
+    assert settings.platform_key(OPENAI) == SecretStr("sk-proj-not-a-real-key")
+    assert not settings.embedded
 
 
-def test_a_key_that_is_given_counts_before_a_file(
+def test_a_secret_that_is_given_twice_is_refused(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "keys").write_text(named("file"))
-    settings = load(
-        monkeypatch, BYOK_MASTER_KEYS=named("given"), BYOK_MASTER_KEYS_FILE=str(tmp_path / "keys")
-    )
-    assert list(settings.master_key_ring) == ["given"]
+    with pytest.raises(ConfigurationError, match="BYOK_MASTER_KEYS_FILE are both set"):
+        load(
+            monkeypatch,
+            BYOK_MASTER_KEYS=named("given"),
+            BYOK_MASTER_KEYS_FILE=str(tmp_path / "keys"),
+        )
 
 
 @pytest.mark.parametrize("kind", ["MASTER", "SEALING"])
@@ -287,11 +311,21 @@ def test_a_file_of_keys_that_cannot_be_read_is_told(
     empty.write_text("\n")
     folder.mkdir()
     for path in (tmp_path / "missing", folder, binary, empty):
-        settings = load(monkeypatch, **{variable: str(path)})
         with pytest.raises(ConfigurationError) as caught:
-            getattr(settings, ring)
+            getattr(load(monkeypatch, **{variable: str(path)}), ring)
         assert "hunter2" not in str(caught.value)
         assert "\n" not in str(caught.value)
+
+
+def test_a_worker_takes_all_queues_or_those_that_it_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert Settings.load().queues == tuple(QueueGroup)
+    settings = load(monkeypatch, BYOK_QUEUES="analyses, usage")
+    assert settings.queues == (QueueGroup.ANALYSES, QueueGroup.USAGE)
+    for wrong in ("analyses,mails", ","):
+        with pytest.raises(ConfigurationError, match="BYOK_QUEUES is wrong"):
+            load(monkeypatch, BYOK_QUEUES=wrong)
 
 
 def test_beside_real_services_keys_are_not_made_up(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,5 @@
 import { randomUUID } from "node:crypto";
+import { readFileSync } from "node:fs";
 import { Claims } from "./claims.js";
 import { type Incoming, QUEUE_OF } from "./contract.js";
 import { EventRefused } from "./errors.js";
@@ -48,17 +49,26 @@ export class Publisher {
     this.#claims = options.redisUrl === undefined ? undefined : new Claims(options.redisUrl);
   }
 
-  /** By `BYOK_BROKER_URL`, `BYOK_REDIS_URL`, `BYOK_SOURCE` and `BYOK_SIGNING_KEY`. */
+  /**
+   * By `BYOK_BROKER_URL`, `BYOK_REDIS_URL`, `BYOK_SOURCE` and `BYOK_SIGNING_KEY`. All but the source
+   * may lie in a file, which the variable with `_FILE` after its name names.
+   */
   static fromEnvironment(environment: NodeJS.ProcessEnv = process.env): Publisher {
-    const { BYOK_BROKER_URL, BYOK_REDIS_URL, BYOK_SOURCE, BYOK_SIGNING_KEY } = environment;
-    if (!BYOK_BROKER_URL) {
+    const given = (variable: string): string | undefined => {
+      const path = environment[`${variable}_FILE`];
+      return (path ? readFileSync(path, "utf8").trim() : environment[variable]) || undefined;
+    };
+    const brokerUrl = given("BYOK_BROKER_URL");
+    if (brokerUrl === undefined) {
       throw new Error("BYOK_BROKER_URL is not set: it says where the message queue is.");
     }
+    const redisUrl = given("BYOK_REDIS_URL");
+    const signingKey = given("BYOK_SIGNING_KEY");
     return new Publisher({
-      brokerUrl: BYOK_BROKER_URL,
-      source: BYOK_SOURCE || "byok/publisher",
-      ...(BYOK_REDIS_URL ? { redisUrl: BYOK_REDIS_URL } : {}),
-      ...(BYOK_SIGNING_KEY ? { signingKey: BYOK_SIGNING_KEY } : {}),
+      brokerUrl,
+      source: environment["BYOK_SOURCE"] || "byok/publisher",
+      ...(redisUrl === undefined ? {} : { redisUrl }),
+      ...(signingKey === undefined ? {} : { signingKey }),
     });
   }
 
