@@ -1,6 +1,6 @@
 # Every command sets itself up: an environment in .venv from pinned, hashed packages.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint lock clean
+.PHONY: help demo test lint generated lock clean
 
 # The first interpreter that is new enough. Set PYTHON to choose another.
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
@@ -24,6 +24,11 @@ lint: $(DEV_STAMP) ## Style, types and the architecture's arrows.
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+
+generated: $(DEV_STAMP) ## Write again what is made from code: metrics, rules, dashboards, contracts.
+	$(BIN)/python -m metrics.document
+	$(BIN)/python -m deploy.prometheus.rules
+	$(BIN)/byok contract write
 
 lock: $(DEV_STAMP) ## Pin the newest allowed versions with their hashes (needs uv).
 	uv pip compile pyproject.toml --extra build --universal --python-version 3.11 --upgrade \

@@ -18,7 +18,7 @@ from metrics.labels import OTHER, Label
 SERIES_LIMIT = 2_000
 """Series that one process may make, each bucket of a histogram counted."""
 
-PRESENT_FROM_THE_START = 15
+PRESENT_FROM_THE_START = 150
 """An instrument that can have no more series shows them all from the start: a series that appears
 with a 1 is no rise in Prometheus' eyes, so the first of its kind would go unseen."""
 
