@@ -133,7 +133,8 @@ OUTBOX_KIND = label("kind", "usage", "event", "rewrite")
 SWEEP = label(
     "sweep",
     *("relay_usage", "relay_events", "rewrite_queue_file", "due_analyses", "due_validations"),
-    *("due_waiting_events", "dead_processes", "orphaned_requests", "past_cooldowns"),
+    *("due_waiting_events", "dead_processes", "orphaned_requests", "lost_probes"),
+    *("past_cooldowns", "ledger_months"),
 )
 UNOPENED = label("reason", "DoesNotOpen", "MasterKeyMissing", "MasterKeyUnavailable")
 ROLE = label("role", "worker", "scheduler")

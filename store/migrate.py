@@ -11,8 +11,11 @@ _LOCK = 7_262_015
 """Names our advisory lock on PostgreSQL; any number that nobody else uses there."""
 
 
-def upgrade(database: Database) -> None:
-    """Apply all migrations that the database lacks. Safe to call at every start, also by two."""
+def upgrade(database: Database, revision: str = "head") -> None:
+    """Apply the migrations up to `revision` that the database lacks.
+
+    Safe to call at every start, also by two.
+    """
     # Imported here: Alembic costs 0.2 s, and most commands only look whether something is missing.
     from alembic import command  # noqa: PLC0415
     from alembic.config import Config  # noqa: PLC0415
@@ -23,7 +26,7 @@ def upgrade(database: Database) -> None:
         config = Config()
         config.set_main_option("script_location", str(_MIGRATIONS))
         config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        command.upgrade(config, revision)
 
 
 def missing(database: Database) -> list[str]:

@@ -47,6 +47,8 @@ class App:
     role: str
     effects: Effects = field(default_factory=SystemEffects)
     stopping: threading.Event = field(default_factory=threading.Event)
+    ledger_kept_at: float | None = None
+    """When this process last looked after the ledger's months, by the monotonic clock."""
 
     @cached_property
     def database(self) -> Database:

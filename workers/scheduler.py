@@ -23,6 +23,7 @@ from workers.pacing import Permit, Result
 from workers.pacing.permits import holder_of
 from workers.relay import relay_events, relay_usage, rewrite_queue_file
 from workers.settings import UnknownAttempts
+from workers.usage.keeping import ledger_months
 
 log = structlog.get_logger(__name__)
 
@@ -188,4 +189,5 @@ SWEEPS: tuple[Sweep, ...] = (
     orphaned_requests,
     lost_probes,
     past_cooldowns,
+    ledger_months,
 )

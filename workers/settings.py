@@ -181,6 +181,9 @@ class Settings(BaseSettings):
         (Provider.OPENAI, Provider.ANTHROPIC),
         description="Which provider the platform asks first for `auto`.",
     )
+    ledger_months: int = Field(
+        0, ge=0, le=1_200, description="Months that the ledger keeps before this one; 0: all."
+    )
     platform_budget_usd: Decimal | None = Field(
         None, ge=0, max_digits=12, decimal_places=2, description="The platform's cap for a month."
     )

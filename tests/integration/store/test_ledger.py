@@ -1,5 +1,6 @@
 """The ledger: each row once, and rollups and counts that follow from the rows alone."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import count, pairwise
@@ -11,10 +12,10 @@ from hypothesis import strategies as st
 from sqlalchemy import insert, select
 
 from events import EventRefused, UsageRecorded
-from store import ledger, outbox
+from store import ledger, outbox, setaside
 from store.engine import Database
 from store.ledger import LedgerRow, Recorded, rollups_of
-from store.schema import daily_usage, provider_keys
+from store.schema import daily_usage, ledger_dropped, provider_keys
 from tests.unit.store.rows import NOW, ledger_row
 from tests.unit.workers.standins import event_of
 from workers.app import App
@@ -274,6 +275,34 @@ def test_the_aggregator_writes_what_the_message_carries(app: App) -> None:
     take(app, vars_of(ledger_row("a")), vars_of(ledger_row("b")))
     take(app, vars_of(ledger_row("b")), vars_of(ledger_row("c")))
     assert [row.id for row in kept(app.database, "s-1")] == ["a", "b", "c"]
+
+
+def failures_of(app: App) -> list[setaside.SetAside]:
+    with app.database.read() as connection:
+        return setaside.newest(connection)
+
+
+def test_a_repeat_that_differs_is_kept_aside_once_and_counted(app: App) -> None:
+    true, false = ledger_row("a"), ledger_row("a", cost_nano_usd=1)
+    take(app, vars_of(true), vars_of(ledger_row("b")))
+    for _ in range(2):
+        take(app, vars_of(false), vars_of(ledger_row("c")))
+    assert [row.id for row in kept(app.database, "s-1")] == ["a", "b", "c"]
+    (item,) = failures_of(app)
+    assert (item.queue, item.reason) == ("usage", "usage_conflict")
+    with app.database.read() as connection:
+        raw = setaside.payload(connection, app.vault, item.id)
+    # What is kept is an event that can be sent again, with the one row.
+    (again,) = json.loads(raw)["data"]["rows"]
+    assert LedgerRow.from_fields(again) == false
+
+
+def test_a_row_of_a_month_that_went_is_kept_aside(app: App) -> None:
+    with app.database.write() as connection:
+        connection.execute(insert(ledger_dropped).values(month=202601, rows=1, dropped_at=NOW))
+    take(app, vars_of(ledger_row("a")))
+    assert kept(app.database, "s-1") == []
+    assert [item.reason for item in failures_of(app)] == ["usage_expired"]
 
 
 def vars_of(row: LedgerRow) -> dict[str, Any]:

@@ -9,11 +9,11 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
-from sqlalchemy import insert, inspect, select, text
+from sqlalchemy import Integer, MetaData, String, Table, insert, inspect, select, text
 
 from store import keys, migrate
 from store.engine import Database
-from store.schema import key_ids, key_slots, metadata
+from store.schema import budget_months, key_ids, key_slots, ledger, metadata
 
 
 @pytest.fixture
@@ -58,6 +58,31 @@ def test_an_empty_database_lacks_every_migration_and_then_none(empty: Database) 
     assert migrate.missing(empty) == migrate.revisions() != []
     migrate.upgrade(empty)
     assert migrate.missing(empty) == []
+
+
+def test_a_ledger_from_before_months_is_moved_whole(empty: Database) -> None:
+    migrate.upgrade(empty, "0003")
+    made_in_may = "019690ab-0000-7000-8000-000000000001"
+    with empty.write() as connection:
+        before = Table("ledger", MetaData(), autoload_with=connection)
+        fields = {c.name: "x" for c in before.c if isinstance(c.type, String)}
+        fields |= {c.name: 7 for c in before.c if isinstance(c.type, Integer)}
+        fields |= {"local_date": "2025-05-02", "at": 1_746_144_000_000, "digest": b"\x01\xff"}
+        fields |= {"completes": True, "priced": True, "credential": "platform", "key_id": None}
+        connection.execute(before.insert(), [fields | {"id": made_in_may}, fields | {"id": "row"}])
+    migrate.upgrade(empty)
+    with empty.read() as connection:
+        rows = connection.execute(select(ledger).order_by(ledger.c.month)).all()
+        columns = (budget_months.c.scope, budget_months.c.month, budget_months.c.spent_nano_usd)
+        spent = {tuple(row) for row in connection.execute(select(*columns))}
+    assert [(row.id, row.month, row.digest) for row in rows] == [
+        ("row", 0, "01ff"),
+        (made_in_may, 202505, "01ff"),
+    ]
+    assert {(row.cost_nano_usd, row.completes, row.recorded_at) for row in rows} == {
+        (7, True, 1_746_144_000_000)
+    }
+    assert spent == {("account:x", "2025-05", 14), ("platform", "2025-05", 14)}
 
 
 def test_upgrading_again_changes_nothing(database: Database) -> None:
