@@ -28,6 +28,7 @@ lint: $(DEV_STAMP) ## Style, types and the architecture's arrows.
 generated: $(DEV_STAMP) ## Write again what is made from code: metrics, rules, dashboards, contracts.
 	$(BIN)/python -m metrics.document
 	$(BIN)/python -m deploy.prometheus.rules
+	$(BIN)/python -m deploy.grafana.build
 	$(BIN)/byok contract write
 
 lock: $(DEV_STAMP) ## Pin the newest allowed versions with their hashes (needs uv).

@@ -1,0 +1,1 @@
+"""Dashboards for Grafana, written in Python and generated as JSON."""
