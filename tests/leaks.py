@@ -2,13 +2,15 @@
 
 A secret is told by its private part, the characters that nothing but it holds. Any 12 characters
 of it in a row are found: as they are, reversed, in hex, in base64 (both alphabets, at each of the
-three offsets that a surrounding text can give them), percent-encoded and JSON-escaped.
+three offsets that a surrounding text can give them), percent-encoded, JSON-escaped and in UTF-16.
 
     hits = search({"the log": log}, [Secret("the key", "Zq8vTn3LxW5pRk7YmB2c")])
     assert not hits, hits
 
 Only windows of 8 characters are looked for, one at every fifth character: whichever 12 in a row
-are there, one whole window is among them. What is compressed or encrypted is not looked into.
+are there, one whole window is among them. All windows of all secrets are looked for at once, as
+numbers of 8 bytes, so that more secrets cost nothing more. What is compressed or encrypted is not
+looked into.
 """
 
 import base64
@@ -23,6 +25,7 @@ PIECE = 12
 
 _WINDOW = 8
 _STEP = PIECE - _WINDOW + 1
+_WORD = 8
 
 
 @dataclass(frozen=True)
@@ -60,25 +63,48 @@ class Hit:
 
 def search(places: Mapping[str, bytes], secrets: Iterable[Secret]) -> list[Hit]:
     """Find every secret in every place, each encoding once."""
-    return [
-        Hit(secret.name, place, encoding, offset)
-        for secret in secrets
-        for place, content in places.items()
-        for encoding, offset in _found(content, secret).items()
-    ]
+    wanted: dict[int, list[tuple[bytes, str, str]]] = {}
+    for secret in secrets:
+        for needle, encoding in secret.needles.items():
+            wanted.setdefault(_number(needle), []).append((needle, secret.name, encoding))
+    found: dict[tuple[str, str, str], Hit] = {}
+    for place, content in places.items():
+        for number in wanted.keys() & _numbers(content, wanted.keys()):
+            for needle, name, encoding in wanted[number]:
+                offset = content.find(needle)
+                if offset >= 0:
+                    found.setdefault((name, place, encoding), Hit(name, place, encoding, offset))
+    return list(found.values())
 
 
-def _found(content: bytes, secret: Secret) -> dict[str, int]:
-    found: dict[str, int] = {}
-    for needle, encoding in secret.needles.items():
-        if encoding not in found and (offset := content.find(needle)) >= 0:
-            found[encoding] = offset
+def told(places: Mapping[str, bytes], secrets: Iterable[Secret], hits: Iterable[Hit]) -> str:
+    """One line on how much was searched for how much."""
+    kept = list(secrets)
+    return (
+        f"{len(list(hits))} leaks: searched {sum(map(len, places.values())):,} bytes in "
+        f"{len(places):,} artefacts for {sum(len(secret.needles) for secret in kept):,} needles "
+        f"of {len(kept)} secrets"
+    )
+
+
+def _numbers(content: bytes, wanted: Iterable[int]) -> set[int]:
+    """Which of `wanted` stand in `content`, at whatever offset."""
+    keys, found = set(wanted), set()
+    for offset in range(_WORD):
+        whole = (len(content) - offset) // _WORD * _WORD
+        if whole > 0:
+            found |= keys.intersection(memoryview(content)[offset : offset + whole].cast("Q"))
     return found
+
+
+def _number(needle: bytes) -> int:
+    return memoryview(needle[:_WORD]).cast("Q")[0]
 
 
 def _forms(window: bytes) -> Iterator[tuple[str, bytes]]:
     yield "raw", window
     yield "reversed", window[::-1]
+    yield "utf-16", window.decode().encode("utf-16-le")
     for before in range(3):
         for encode in (base64.b64encode, base64.urlsafe_b64encode):
             yield "base64", _sure_part(encode, window, before)
@@ -86,7 +112,9 @@ def _forms(window: bytes) -> Iterator[tuple[str, bytes]]:
         digits = [case(f"{byte:02x}") for byte in window]
         yield "hex", "".join(digits).encode()
         yield "percent", "".join(f"%{pair}" for pair in digits).encode()
+        # Once, and once more within another text that escapes.
         yield "json", "".join(f"\\u00{pair}" for pair in digits).encode()
+        yield "json", "".join(f"\\\\u00{pair}" for pair in digits).encode()
     # Only what must be escaped: for letters and digits these are the raw form.
     yield "percent", quote(window, safe="").encode()
     yield "json", json.dumps(window.decode())[1:-1].encode()

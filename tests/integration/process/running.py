@@ -126,6 +126,7 @@ class Up:
         self.stdout = self.directory / "up.stdout"
         self.stderr = self.directory / "up.stderr"
         self.said: list[Done] = []
+        self.seen: dict[str, bytes] = {}
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:

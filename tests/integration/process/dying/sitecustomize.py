@@ -16,6 +16,8 @@ BEFORE_COMMIT = "before the commit"
 AFTER_COMMIT = "after the commit"
 BEFORE_VERDICT = "before the verdict"
 DATABASE_AWAY = "the database is away"
+RAISE_READING = "raise while reading, with what is in hand in the error's text"
+RAISE_CALLING = "raise while calling, with what is in hand in the error's text"
 
 
 def _goes_off(moment: str) -> bool:
@@ -37,7 +39,7 @@ def _lay_traps() -> None:
 
     from store.engine import Database  # noqa: PLC0415
     from workers.analyses import run  # noqa: PLC0415
-    from workers.keys import validation  # noqa: PLC0415
+    from workers.keys import lifecycle, validation  # noqa: PLC0415
 
     complete, conclude, write = run.complete, validation._conclude, Database.write
 
@@ -62,6 +64,23 @@ def _lay_traps() -> None:
         with write(database) as connection:
             yield connection
 
+    def telling(moment: str, act: Any, told: Any) -> Any:
+        def trapped(*arguments: Any, **named: Any) -> Any:
+            # These stay until they are taken away.
+            with suppress(OSError):
+                if Path(os.environ["TRAP"]).read_text() == moment:
+                    raise RuntimeError(told(*arguments))
+            return act(*arguments, **named)
+
+        return trapped
+
+    def secret(_app: Any, _key: Any, secret: Any) -> str:
+        return str(secret.get_secret_value())
+
+    run.read_input = telling(RAISE_READING, run.read_input, lambda _, payload: payload.decode())
+    lifecycle.check_shape = telling(RAISE_READING, lifecycle.check_shape, lambda _, pasted: pasted)
+    run._ask = telling(RAISE_CALLING, run._ask, lambda _app, _claimed, given: given.text)
+    validation._ask = telling(RAISE_CALLING, validation._ask, secret)
     run.complete = trapped_complete
     validation._conclude = trapped_conclude
     Database.write = trapped_write  # type: ignore[method-assign]
