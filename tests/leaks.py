@@ -15,6 +15,7 @@ looked into.
 
 import base64
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -26,6 +27,8 @@ PIECE = 12
 _WINDOW = 8
 _STEP = PIECE - _WINDOW + 1
 _WORD = 8
+_BACKSLASHES = re.compile(rb"\\{2,}")
+"""What was escaped is escaped again by what it is written into, with twice as many."""
 
 
 @dataclass(frozen=True)
@@ -68,12 +71,14 @@ def search(places: Mapping[str, bytes], secrets: Iterable[Secret]) -> list[Hit]:
         for needle, encoding in secret.needles.items():
             wanted.setdefault(_number(needle), []).append((needle, secret.name, encoding))
     found: dict[tuple[str, str, str], Hit] = {}
-    for place, content in places.items():
-        for number in wanted.keys() & _numbers(content, wanted.keys()):
-            for needle, name, encoding in wanted[number]:
-                offset = content.find(needle)
-                if offset >= 0:
-                    found.setdefault((name, place, encoding), Hit(name, place, encoding, offset))
+    for place, whole in places.items():
+        for content in {whole, _BACKSLASHES.sub(rb"\\", whole)}:
+            for number in _numbers(content, wanted.keys()):
+                for needle, name, encoding in wanted[number]:
+                    offset = content.find(needle)
+                    if offset >= 0:
+                        hit = Hit(name, place, encoding, offset)
+                        found.setdefault((name, place, encoding), hit)
     return list(found.values())
 
 
@@ -112,9 +117,7 @@ def _forms(window: bytes) -> Iterator[tuple[str, bytes]]:
         digits = [case(f"{byte:02x}") for byte in window]
         yield "hex", "".join(digits).encode()
         yield "percent", "".join(f"%{pair}" for pair in digits).encode()
-        # Once, and once more within another text that escapes.
         yield "json", "".join(f"\\u00{pair}" for pair in digits).encode()
-        yield "json", "".join(f"\\\\u00{pair}" for pair in digits).encode()
     # Only what must be escaped: for letters and digits these are the raw form.
     yield "percent", quote(window, safe="").encode()
     yield "json", json.dumps(window.decode())[1:-1].encode()

@@ -24,6 +24,9 @@ ENCODINGS: dict[str, Callable[[str], str]] = {
     "in a URL": lambda text: quote(f"https://example.org/?key={text}", safe=""),
     "json": lambda text: "".join(f"\\u{ord(letter):04x}" for letter in text),
     "json in JSON": lambda text: json.dumps("".join(f"\\u{ord(letter):04x}" for letter in text)),
+    "json in JSON in JSON": lambda text: json.dumps(
+        json.dumps("".join(f"\\u{ord(letter):04x}" for letter in text))
+    ),
     "in JSON": lambda text: json.dumps({"key": f'"{text}"\n'}),
     "utf-16": lambda text: text.encode("utf-16-le").decode("latin-1"),
 }
