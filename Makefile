@@ -1,6 +1,6 @@
 # Every command sets itself up: an environment in .venv from pinned, hashed packages.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint generated lock clean
+.PHONY: help demo test bench lint generated lock clean
 
 # The first interpreter that is new enough. Set PYTHON to choose another.
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
@@ -18,6 +18,9 @@ demo: $(RUN_STAMP) ## The main job on real mail, from nothing.
 
 test: $(DEV_STAMP) ## All tests, against real Valkey and SQLite and the real SDKs over HTTP.
 	@exec $(BIN)/python -m pytest -n 3 --dist loadgroup --no-loadscope-reorder $(ARGS)
+
+bench: $(DEV_STAMP) ## The figures: fairness beside a burst, on SQLite and PostgreSQL (5 minutes).
+	@exec $(BIN)/python -m tests.benchmarks.fairness $(ARGS)
 
 lint: $(DEV_STAMP) ## Style, types and the architecture's arrows.
 	$(BIN)/ruff check .

@@ -5,14 +5,15 @@ one of the terminal states `completed`, `failed`, `skipped`. The attempt's numbe
 completion: whoever holds an older number changes no result.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, func, insert, or_, select, tuple_, update
+from sqlalchemy import Connection, Row, Select, and_, bindparam, func, insert, or_, select, update
 
 from store.schema import accounts, analyses, attempts, processes
-from store.statements import insert_ignore
+from store.statements import insert_ignore, insert_into
 
 WAITING = "waiting"
 RUNNING = "running"
@@ -27,7 +28,16 @@ AWAITING_ACCOUNT = "account"
 AWAITING_VERDICT = "key_pending"
 """Why a request waits whose key is being validated."""
 
-KEY_WAITS = (AWAITING_VERDICT, "rate_limited", "key_busy")
+ACCOUNT_BUSY = "account_busy"
+"""Why a request waits whose account has its share under way, or whose turn has not come."""
+
+KEY_BUSY = "key_busy"
+"""Why a request waits whose key has as many calls under way as it bears."""
+
+TURN_WAITS = (ACCOUNT_BUSY, KEY_BUSY)
+"""The reasons for waiting that end when another request of the account has ended."""
+
+KEY_WAITS = (AWAITING_VERDICT, "rate_limited", KEY_BUSY)
 """The reasons for waiting that a change of the account's keys may end."""
 
 HELD = "unknown_attempt_held"
@@ -35,6 +45,9 @@ HELD = "unknown_attempt_held"
 
 RESEND_SECONDS = 30
 """A due request that was sent out and not claimed is sent out again after this."""
+
+TURN_SECONDS = 10
+"""A request that waits for its account's turn becomes due after this, should nobody have run it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,29 +134,25 @@ def accept(connection: Connection, request: NewRequest) -> bool:
 
     It belongs to the life that the account is in now; one that is not known yet has none.
     """
-    life = select(accounts.c.revision).where(
-        accounts.c.account_id == request.account_id, ~accounts.c.deleted
-    )
-    return insert_ignore(
-        connection,
-        analyses,
+    life = _life(request.account_id).scalar_subquery()
+    return insert_ignore(connection, analyses, {**_fresh(request), "account_revision": life})
+
+
+def accept_held(connection: Connection, requests: Sequence[NewRequest], due_at: int) -> set[str]:
+    """Write requests of one account that wait for its turn; the ids that were not known yet."""
+    life = connection.execute(_life(requests[0].account_id)).scalar_one_or_none()
+    rows = [
         {
-            "account_id": request.account_id,
-            "request_id": request.request_id,
-            "event_id": request.event_id,
-            "account_revision": life.scalar_subquery(),
-            "digest": request.digest,
-            "operation": request.operation,
-            "provider_wanted": request.provider_wanted,
-            "model_wanted": request.model_wanted,
-            "input": request.input,
-            "state": WAITING,
-            "reason": "",
-            "due_at": request.created_at,
-            "created_at": request.created_at,
-            "expires_at": request.expires_at,
-        },
-    )
+            **_fresh(request),
+            "account_revision": life,
+            "reason": ACCOUNT_BUSY,
+            "due_at": min(due_at, request.expires_at),
+        }
+        for request in requests
+    ]
+    statement = insert_into(connection, analyses).on_conflict_do_nothing()
+    written = connection.execute(statement.returning(analyses.c.request_id), rows)
+    return set(written.scalars())
 
 
 def note_life(connection: Connection, request: Request, account_revision: int) -> None:
@@ -379,38 +388,57 @@ def any_due(connection: Connection, now: int) -> bool:
     return found.first() is not None
 
 
-def take_due(connection: Connection, now: int, limit: int) -> list[tuple[str, str]]:
-    """Waiting requests that are due, as (account, request), put off by `RESEND_SECONDS`."""
+def take_due(connection: Connection, now: int, limit: int, share: int) -> list[tuple[str, str]]:
+    """Waiting requests that are due, as (account, request), put off by `RESEND_SECONDS`.
+
+    Of the `limit` that have been due for longest, at most `share` of an account are taken, and all
+    that have expired. The others wait for their account's turn from here: sent out together they
+    would only find it busy, and be ahead of other accounts' mail.
+    """
     due = connection.execute(
-        select(analyses.c.account_id, analyses.c.request_id)
+        select(analyses.c.account_id, analyses.c.request_id, analyses.c.expires_at)
         .where(analyses.c.due_at <= now)
         .order_by(analyses.c.due_at)
         .limit(limit)
         .with_for_update(skip_locked=True)
     ).all()
-    taken = [(account_id, request_id) for account_id, request_id in due]
+    taken: list[tuple[str, str]] = []
+    held: list[dict[str, Any]] = []
+    turns: Counter[str] = Counter()
+    for account_id, request_id, expires_at in due:
+        turns[account_id] += expires_at > now
+        if expires_at <= now or turns[account_id] <= share:
+            taken.append((account_id, request_id))
+        else:
+            due_at = min(now + TURN_SECONDS * 1000, expires_at)
+            held.append({"account": account_id, "request": request_id, "at": due_at})
     if taken:
+        again = now + RESEND_SECONDS * 1000
         connection.execute(
-            update(analyses)
-            .where(tuple_(analyses.c.account_id, analyses.c.request_id).in_(taken))
-            .values(due_at=now + RESEND_SECONDS * 1000)
+            _PUT_OFF, [{"account": account, "request": one, "at": again} for account, one in taken]
         )
+    if held:
+        connection.execute(_HOLD, held)
     return taken
 
 
-def next_held(connection: Connection, account_id: str, reasons: Sequence[str]) -> str | None:
-    """The account's request that has waited longest for one of `reasons`."""
-    found: str | None = connection.execute(
-        select(analyses.c.request_id)
-        .where(
-            analyses.c.account_id == account_id,
-            analyses.c.state == WAITING,
-            analyses.c.reason.in_(reasons),
+def held(connection: Connection, account_id: str, reasons: Sequence[str], limit: int) -> list[str]:
+    """The account's requests that wait for one of `reasons`, at most `limit`, the oldest first."""
+    found: list[tuple[int, str]] = []
+    for reason in reasons:
+        # One reason at a time: so the index gives them in order, however many wait.
+        rows = connection.execute(
+            select(analyses.c.created_at, analyses.c.request_id)
+            .where(
+                analyses.c.account_id == account_id,
+                analyses.c.state == WAITING,
+                analyses.c.reason == reason,
+            )
+            .order_by(analyses.c.created_at, analyses.c.request_id)
+            .limit(limit)
         )
-        .order_by(analyses.c.created_at, analyses.c.request_id)
-        .limit(1)
-    ).scalar_one_or_none()
-    return found
+        found.extend((created_at, request_id) for created_at, request_id in rows)
+    return [request_id for _, request_id in sorted(found)[:limit]]
 
 
 def wake(connection: Connection, account_id: str, reasons: Sequence[str], now: int) -> int:
@@ -588,6 +616,21 @@ def counts(connection: Connection) -> dict[tuple[str, str], int]:
     return {(state, reason): count for state, reason, count in rows}
 
 
+def _life(account_id: str) -> Select[tuple[int]]:
+    return select(accounts.c.revision).where(
+        accounts.c.account_id == account_id, ~accounts.c.deleted
+    )
+
+
+def _fresh(request: NewRequest) -> dict[str, Any]:
+    return {
+        **{name: getattr(request, name) for name in NewRequest.__slots__},
+        "state": WAITING,
+        "reason": "",
+        "due_at": request.created_at,
+    }
+
+
 def _update(connection: Connection, request: Request, **values: Any) -> None:
     connection.execute(
         update(analyses)
@@ -598,6 +641,14 @@ def _update(connection: Connection, request: Request, **values: Any) -> None:
         .values(**values)
     )
 
+
+_ONE_WAITING = update(analyses).where(
+    analyses.c.account_id == bindparam("account"),
+    analyses.c.request_id == bindparam("request"),
+    analyses.c.state == WAITING,
+)
+_PUT_OFF = _ONE_WAITING.values(due_at=bindparam("at"))
+_HOLD = _ONE_WAITING.values(due_at=bindparam("at"), reason=ACCOUNT_BUSY)
 
 _UNREAD = ("input", "result_text", "reuse_digest")
 """What is large, or asked for by itself."""

@@ -11,10 +11,29 @@ from store.schema import credit_periods
 from store.statements import insert_ignore
 
 
+def any_left(connection: Connection, account: Account) -> bool:
+    """Whether the account's current period has a credit left, as things stand; a plain read."""
+    if account.credits_limit is None:
+        return True
+    used, reserved = standing(connection, account)
+    return used + reserved < account.credits_limit
+
+
 def reserve(connection: Connection, account: Account) -> bool:
-    """Reserve one credit of the account's current period; false where none is left."""
+    """Reserve one credit of the account's current period; false where none is left.
+
+    All of an account's claims and completions write this one row, so it is written last before
+    the commit.
+    """
+    if _reserve(connection, account):
+        return True
+    # There was none left, or it is the period's first: then another may be first just now.
     key = {"account_id": account.account_id, "period_start_at": account.period_start_at}
     insert_ignore(connection, credit_periods, key)
+    return _reserve(connection, account)
+
+
+def _reserve(connection: Connection, account: Account) -> bool:
     statement = (
         update(credit_periods)
         .where(

@@ -19,16 +19,26 @@ _ALONE = text("SELECT pg_advisory_xact_lock(:key)")
 
 def share(connection: Connection, account_id: str) -> None:
     """Pass the gate together with others that share it, until the transaction ends."""
-    _pass(connection, account_id, alone=False)
+    _pass(connection, f"byok-account:{account_id}", alone=False)
 
 
 def alone(connection: Connection, account_id: str) -> None:
     """Pass the gate alone, until the transaction ends."""
-    _pass(connection, account_id, alone=True)
+    _pass(connection, f"byok-account:{account_id}", alone=True)
 
 
-def _pass(connection: Connection, account_id: str, *, alone: bool) -> None:
+def share_lease(connection: Connection, process_id: str) -> None:
+    """Keep a process's lease from being ended, together with its other claims."""
+    _pass(connection, f"byok-process:{process_id}", alone=False)
+
+
+def end_lease(connection: Connection, process_id: str) -> None:
+    """Wait for the claims under a process's lease, and keep others from beginning."""
+    _pass(connection, f"byok-process:{process_id}", alone=True)
+
+
+def _pass(connection: Connection, name: str, *, alone: bool) -> None:
     if connection.dialect.name != "sqlite":
-        digest = hashlib.sha256(f"byok-account:{account_id}".encode()).digest()
+        digest = hashlib.sha256(name.encode()).digest()
         key = int.from_bytes(digest[:8], "big", signed=True)
         connection.execute(_ALONE if alone else _SHARE, {"key": key})

@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Connection, literal, literal_column, select, update
 
+from store import gate
 from store.schema import processes
 from store.statements import insert_into
 
@@ -50,16 +51,19 @@ def renew(connection: Connection, process_id: str, now: int) -> bool:
 def hold(connection: Connection, process_id: str) -> bool:
     """Keep a lease from being ended until the transaction ends; false where it was ended.
 
-    A claim that commits under a lease that was taken over would be found by nobody.
+    A claim that commits under a lease that was taken over would be found by nobody. The row itself
+    is not locked: its renewal would have to wait until no claim is under way.
     """
+    gate.share_lease(connection, process_id)
     statement = select(processes.c.process_id).where(
         processes.c.process_id == process_id, processes.c.stopped_at.is_(None)
     )
-    return connection.execute(statement.with_for_update(read=True)).first() is not None
+    return connection.execute(statement).first() is not None
 
 
 def end(connection: Connection, process_id: str, now: int) -> None:
     """End a lease: its holder stopped."""
+    gate.end_lease(connection, process_id)
     connection.execute(
         update(processes)
         .where(processes.c.process_id == process_id, processes.c.stopped_at.is_(None))
@@ -69,6 +73,7 @@ def end(connection: Connection, process_id: str, now: int) -> None:
 
 def end_if_dead(connection: Connection, process_id: str, now: int) -> bool:
     """End a lease that ran out; false where its holder renewed it, or stopped."""
+    gate.end_lease(connection, process_id)
     moment = _moment(connection, now)
     return bool(
         connection.execute(

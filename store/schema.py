@@ -222,7 +222,15 @@ Index(
     analyses.c.reuse_digest,
     postgresql_where=analyses.c.reuse_digest.is_not(None),
 )
-Index("ix_analyses_key_waits", analyses.c.account_id, analyses.c.state, analyses.c.reason)
+# Which of the account's requests wait for a reason, the longest waiting first.
+Index(
+    "ix_analyses_waits",
+    analyses.c.account_id,
+    analyses.c.state,
+    analyses.c.reason,
+    analyses.c.created_at,
+    analyses.c.request_id,
+)
 
 attempts = Table(
     "attempts",

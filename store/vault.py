@@ -8,7 +8,7 @@ all of an account's text unreadable.
 import hashlib
 import hmac
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -39,6 +39,25 @@ def key_aad(account: str, provider: str, key_id: str) -> bytes:
 def scope_aad(scope: str) -> bytes:
     """What the data key of an account, or of `SYSTEM_SCOPE`, is bound to."""
     return "\n".join(("byok-data-key", scope)).encode()
+
+
+@dataclass(frozen=True, slots=True)
+class AccountVault:
+    """What one account's data key does, with the key in hand: for many values at once."""
+
+    account: str
+    data_key: bytes = field(repr=False)
+    random_bytes: Callable[[int], bytes]
+
+    def digest(self, content: bytes) -> bytes:
+        """See `Vault.digest`."""
+        return hmac.digest(self.data_key, content, "sha256")
+
+    def encrypt(self, purpose: str, content: bytes) -> bytes:
+        """See `Vault.encrypt`."""
+        nonce = self.random_bytes(NONCE_BYTES)
+        aad = _text_aad(self.account, purpose)
+        return nonce + AESGCM(self.data_key).encrypt(nonce, content, aad)
 
 
 class Vault:
@@ -85,7 +104,11 @@ class Vault:
 
     def digest(self, connection: Connection, account: str, content: bytes, now: int) -> bytes:
         """A keyed digest of an account's content; it tells a repeat from a changed message."""
-        return hmac.digest(self._data_key(connection, account, now), content, "sha256")
+        return self.of(connection, account, now).digest(content)
+
+    def of(self, connection: Connection, account: str, now: int) -> AccountVault:
+        """The account's data key, to be used for many values; it is made as in `encrypt`."""
+        return AccountVault(account, self._data_key(connection, account, now), self._random)
 
     def encrypt(
         self, connection: Connection, account: str, purpose: str, content: bytes, now: int
@@ -94,9 +117,7 @@ class Vault:
 
         Makes the account's data key where there is none: needs a write transaction then.
         """
-        return self._encrypt(
-            self._data_key(connection, account, now), content, _text_aad(account, purpose)
-        )
+        return self.of(connection, account, now).encrypt(purpose, content)
 
     def decrypt(self, connection: Connection, account: str, purpose: str, content: bytes) -> bytes:
         """Decrypt what `encrypt` made. Raises `DoesNotOpen` or `MasterKeyMissing`."""

@@ -145,7 +145,7 @@ class App:
     @cached_property
     def shares(self) -> Shares:
         """What each account has under way in this process."""
-        return Shares(self.settings.analysis_threads)
+        return Shares(self.settings.analysis_threads, self.effects.monotonic)
 
     @cached_property
     def lease(self) -> Lease:

@@ -76,7 +76,7 @@ def put_aside(app: App, queue: str, raw: object, refused: EventRefused) -> None:
 def _act_on(app: App, handlers: Handlers, raw: object) -> Envelope:
     if not isinstance(raw, str):
         raise EventRefused("not_json", "The message's argument is not an event in JSON.")
-    envelope = _read(app, raw)
+    envelope = read_envelope(app, raw)
     handler = handlers.by_type.get(type(envelope.data))
     if handler is None:
         raise EventRefused(
@@ -86,7 +86,8 @@ def _act_on(app: App, handlers: Handlers, raw: object) -> Envelope:
     return envelope
 
 
-def _read(app: App, raw: str) -> Envelope:
+def read_envelope(app: App, raw: str) -> Envelope:
+    """Read an event, signature and all. Raises `EventRefused`."""
     try:
         return read_event(raw, app.sources, moment(app.effects))
     except EventRefused:

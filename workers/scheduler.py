@@ -15,8 +15,8 @@ from events.broker import actor_of
 from store import analyses, cooldowns, gate, leases, probes, waiting
 from store.engine import after_commit
 from workers.analyses import ending
-from workers.analyses.actors import RESUME_ACTOR
 from workers.analyses.retry import UNKNOWN_ALLOWED
+from workers.analyses.turns import RESUME_ACTOR
 from workers.app import App
 from workers.keys.revalidation import send_due
 from workers.pacing import Permit, Result
@@ -30,6 +30,10 @@ log = structlog.get_logger(__name__)
 TICK_SECONDS = 0.1
 BATCH = 500
 OUTAGE_PAUSE_SECONDS = 1.0
+
+ACCOUNT_BATCH = 8
+"""So many of an account's due requests are sent in one sweep. Each that is run wakes another, for
+as long as there is room: what comes due together does not come back together."""
 
 CALL_LIMIT_MS = 15 * 60 * 1000
 """A running attempt that is older than this is nobody's any more: a call takes a minute at most,
@@ -74,7 +78,7 @@ def due_analyses(app: App) -> int:
     if app.publisher.depth(ANALYSES_QUEUE) >= FULL_QUEUE:
         return 0
     with app.database.write() as connection:
-        due = analyses.take_due(connection, now, BATCH)
+        due = analyses.take_due(connection, now, BATCH, ACCOUNT_BATCH)
     for account, request_id in due:
         app.publisher.send(ANALYSES_QUEUE, RESUME_ACTOR, account, request_id)
     return len(due)
@@ -175,7 +179,8 @@ def _release_permit(app: App, request: analyses.Request) -> None:
         else cooldowns.platform_scope(request.provider)
     )
     holder = holder_of(request.account_id, request.request_id, request.attempt)
-    app.pacing.leave(Permit(request.provider, scope, holder), Result.UNSENT)
+    account = None if request.key_id else request.account_id
+    app.pacing.leave(Permit(request.provider, scope, holder, account), Result.UNSENT)
 
 
 SWEEPS: tuple[Sweep, ...] = (

@@ -63,7 +63,7 @@ def complete(
     """
     checked = _check(sent, question, outcome)
     now = app.effects.now_ms()
-    with app.database.write() as connection:
+    with app.shares.transaction(sent.account_id), app.database.write() as connection:
         if _tells_of_key(sent, checked):
             gate.alone(connection, sent.account_id)
         else:
@@ -180,8 +180,6 @@ def _succeed(
     cost_nano_usd: int,
     seconds: float,
 ) -> None:
-    # A credit held for an earlier platform attempt is given back where an own key completed it.
-    ending.release_credit(connection, request, spent=sent.credential == "platform")
     if sent.fallback is not None:
         fallbacks = app.instruments.fallbacks.labels(sent.provider.value, sent.fallback)
         after_commit(connection, fallbacks.inc)
@@ -209,6 +207,8 @@ def _succeed(
         },
         reuse_digest=sent.reuse_digest,
     )
+    # A credit held for an earlier platform attempt is given back where an own key completed it.
+    ending.release_credit(connection, request, spent=sent.credential == "platform")
 
 
 def _setback(

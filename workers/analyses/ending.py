@@ -49,8 +49,6 @@ def park(
         request.credit_period_at is not None
         and analyses.unknown_count(connection, request.account_id, request.request_id)
     )
-    if not holds_credit:
-        release_credit(connection, request, spent=False)
     analyses.park(
         connection,
         request,
@@ -61,6 +59,8 @@ def park(
         refusal=refusal,
         holds_credit=holds_credit,
     )
+    if not holds_credit:
+        release_credit(connection, request, spent=False)
     after_commit(connection, app.instruments.parked.labels(reason).inc)
 
 
@@ -68,22 +68,22 @@ def fail(
     app: App, connection: Connection, request: analyses.Request, reason: str, *, retryable: bool
 ) -> None:
     """End a request as failed."""
-    _end(app, connection, request, analyses.FAILED, reason)
     app.emit(
         connection,
         AnalysisFailed(request_id=request.request_id, reason=reason, retryable=retryable),
         account=request.account_id,
     )
+    _end(app, connection, request, analyses.FAILED, reason)
 
 
 def skip(app: App, connection: Connection, request: analyses.Request, reason: str) -> None:
     """End a request that a rule of the product does not let run."""
-    _end(app, connection, request, analyses.SKIPPED, reason)
     app.emit(
         connection,
         AnalysisSkipped(request_id=request.request_id, reason=reason, retryable=True),
         account=request.account_id,
     )
+    _end(app, connection, request, analyses.SKIPPED, reason)
 
 
 def skip_for_credits(
@@ -141,9 +141,9 @@ def complete_without_call(
         provider_request_id=None,
     )
     record(app, connection, row)
-    release_credit(connection, request, spent=False)
     by = "rules" if found.reused_from is None else "reuse"
     finish_completed(app, connection, request, found, by=by, credential="none", usage={})
+    release_credit(connection, request, spent=False)
 
 
 def finish_completed(
@@ -210,7 +210,10 @@ def finish_completed(
 
 
 def release_credit(connection: Connection, request: analyses.Request, *, spent: bool) -> None:
-    """Settle the credit that the request holds, if it holds one."""
+    """Settle the credit that the request holds, if it holds one.
+
+    It is the last statement: the account's other claims and completions wait for this row.
+    """
     if request.credit_period_at is not None:
         credits.settle(connection, request.account_id, request.credit_period_at, spent=spent)
 
@@ -224,9 +227,9 @@ def _release_budget(connection: Connection, request: analyses.Request) -> None:
 def _end(
     app: App, connection: Connection, request: analyses.Request, state: str, reason: str
 ) -> None:
-    release_credit(connection, request, spent=False)
     _release_budget(connection, request)
     analyses.finish(connection, request, state=state, reason=reason, now=app.effects.now_ms())
+    release_credit(connection, request, spent=False)
     _count(app, connection, request, state, reason, request.credential or "none", "none")
 
 

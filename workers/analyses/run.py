@@ -5,10 +5,11 @@ and cooldown where the attempt starts; then the call, with no transaction open; 
 `complete` (in `completion.py`), one commit fenced by the attempt's number.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import Enum, auto
 
 import structlog
 from pydantic import SecretStr
@@ -29,8 +30,8 @@ from events.analyses import AnalysisInput
 from events.sealing import input_info
 from store import accounts, analyses, budgets, cooldowns, credits, gate, keys
 from store.masterkeys import DoesNotOpen, MasterKeyMissing, MasterKeyUnavailable
-from store.vault import StoredKey
-from workers.analyses import ending, reuse, spending
+from store.vault import AccountVault, StoredKey
+from workers.analyses import ending, reuse, spending, turns
 from workers.analyses.completion import KEY_UNREADABLE, Sent, abandon, complete
 from workers.analyses.credential import (
     AwaitVerdict,
@@ -50,7 +51,7 @@ from workers.app import App
 from workers.boundary import persistently
 from workers.effects import moment
 from workers.pacing import Hold, Permit, Result
-from workers.pacing.permits import BUSY_SECONDS, Turn, holder_of, result_of
+from workers.pacing.permits import Turn, holder_of, result_of
 from workers.providers.port import Answer, Failure, OutcomeClass, Question
 
 log = structlog.get_logger(__name__)
@@ -58,11 +59,8 @@ log = structlog.get_logger(__name__)
 EXPIRES_AFTER_MS = 24 * 3600 * 1000
 ACCOUNT_WAIT_MS = 60 * 1000
 
-ACCOUNT_BUSY = "account_busy"
-"""Why a request waits whose account has its share of the workers."""
-
-HELD_BACK = (ACCOUNT_BUSY, "key_busy")
-"""The reasons for waiting that end when another request of the account has ended."""
+HELD_KNOWN_SECONDS = 1.0
+"""So long it is believed at most that an account gets no permit, until one of its requests asks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,16 +88,65 @@ class _Claimed:
     permit: Permit
 
 
+class _LastCreditTaken(Exception):
+    """Another claim was faster: this one is rolled back and looks again."""
+
+
+class _Left(Enum):
+    """How a request was left that was not claimed."""
+
+    WAITS = auto()
+    """It waits, again or still."""
+
+    DONE = auto()
+    """Others have it, or it has ended without a call."""
+
+
 def requested(app: App, envelope: Envelope, data: AnalysisRequested) -> None:
     """Accept a request and, where nothing holds it back, run it at once."""
     account, request_id = envelope.subject, data.request_id
-    payload = app.settings.sealing_key_ring.open(data.sealed_input, input_info(account, request_id))
+    payload = open_input(app, account, data)
     given = _Given.read(data.operation, payload)
-    with _place(app, account) as placed:
-        claimed = _accept(app, envelope, data, payload, given, placed=placed)
-        if claimed is not None:
+    with turns.place(app, account) as placed:
+        claimed = _looking_again(
+            lambda: _accept(app, envelope, data, payload, given, placed=placed)
+        )
+        if isinstance(claimed, _Claimed):
             _send(app, claimed, given.input)
-            _run_held(app, account)
+    if isinstance(claimed, _Claimed):
+        _run_held(app, account)
+    elif not placed and app.shares.has_room(account):
+        # The last one under way has ended meanwhile, and may not have seen this one.
+        turns.wake(app, account, request_id)
+
+
+def open_input(app: App, account: str, data: AnalysisRequested) -> bytes:
+    """Open the seal of a request's input. Raises `EventRefused`."""
+    info = input_info(account, data.request_id)
+    return app.settings.sealing_key_ring.open(data.sealed_input, info)
+
+
+def new_request(
+    app: App, vault: AccountVault, envelope: Envelope, data: AnalysisRequested, payload: bytes
+) -> analyses.NewRequest:
+    """A request as it is first written, with its input under the vault."""
+    now = app.effects.now_ms()
+    # The id and the sealing differ when a request is published again, the content must not.
+    content = b"\n".join(
+        (data.operation.encode(), data.provider.encode(), (data.model or "").encode(), payload)
+    )
+    return analyses.NewRequest(
+        account_id=envelope.subject,
+        request_id=data.request_id,
+        event_id=envelope.id,
+        digest=vault.digest(content),
+        operation=data.operation.value,
+        provider_wanted=data.provider.value,
+        model_wanted=data.model,
+        input=vault.encrypt(analyses.input_purpose(data.request_id), payload),
+        created_at=now,
+        expires_at=_millis(data.expires_at) if data.expires_at else now + EXPIRES_AFTER_MS,
+    )
 
 
 def _accept(
@@ -110,28 +157,11 @@ def _accept(
     given: _Given,
     *,
     placed: bool,
-) -> _Claimed | None:
+) -> _Claimed | _Left:
     account, request_id = envelope.subject, data.request_id
     now = app.effects.now_ms()
     with _claiming(app, account) as (connection, permits):
-        # The id and the sealing differ when a request is published again, the content must not.
-        content = b"\n".join(
-            (data.operation.encode(), data.provider.encode(), (data.model or "").encode(), payload)
-        )
-        fresh = analyses.NewRequest(
-            account_id=account,
-            request_id=request_id,
-            event_id=envelope.id,
-            digest=app.vault.digest(connection, account, content, now),
-            operation=data.operation.value,
-            provider_wanted=data.provider.value,
-            model_wanted=data.model,
-            input=app.vault.encrypt(
-                connection, account, analyses.input_purpose(request_id), payload, now
-            ),
-            created_at=now,
-            expires_at=_millis(data.expires_at) if data.expires_at else now + EXPIRES_AFTER_MS,
-        )
+        fresh = new_request(app, app.vault.of(connection, account, now), envelope, data, payload)
         if not analyses.accept(connection, fresh):
             known = analyses.find(connection, account, request_id)
             # What is kept of a life that began before its account's deletion was known has none.
@@ -141,42 +171,49 @@ def _accept(
                     f"The request id {request_id!r} was used before with other content: "
                     "give each request an id of its own.",
                 )
-            return None
+            return _Left.DONE
         if not placed:
             _hold(app, connection, account, request_id, now)
-            return None
+            return _Left.WAITS
         return _claim(app, connection, account, request_id, given, permits, now)
 
 
 def resume(app: App, account: str, request_id: str) -> None:
     """Look again at a request that waits. One that does not wait any more is left alone."""
-    with _place(app, account) as placed:
-        if not placed:
-            with app.database.write() as connection:
-                gate.share(connection, account)
-                _hold(app, connection, account, request_id, app.effects.now_ms())
-        elif _resume(app, account, request_id):
-            _run_held(app, account)
+    with turns.place(app, account) as placed:
+        left = _resume(app, account, request_id) if placed else _Left.WAITS
+    if placed and left is _Left.DONE:
+        _run_held(app, account)
+    elif not placed:
+        _keep_held(app, account, request_id)
 
 
 def _run_held(app: App, account: str) -> None:
-    """Run, in the account's place that is free now, what waits for one or for a busy key."""
+    """Run what waits for room, now that there may be some.
+
+    The place was given back before: so what is put off by another thread from here on is either
+    seen here or waked by that thread.
+    """
     while not app.stopping.is_set():
-        with app.database.read() as connection:
-            request_id = analyses.next_held(connection, account, HELD_BACK)
-        if request_id is None or not _resume(app, account, request_id):
-            return
+        with turns.next_in_turn(app, account) as request_id:
+            if request_id is None:
+                return
+            with turns.place(app, account) as placed:
+                if not placed or _resume(app, account, request_id) is _Left.WAITS:
+                    return
+    # This process stops: another goes on from here.
+    turns.wake_another(app, account)
 
 
-@contextmanager
-def _place(app: App, account: str) -> Iterator[bool]:
-    """A place in the account's share of this process; whether there was one."""
-    placed = app.shares.enter(account)
-    try:
-        yield placed
-    finally:
-        if placed:
-            app.shares.leave(account)
+def _keep_held(app: App, account: str, request_id: str) -> None:
+    """Have a request that was due wait for its account's turn, where it does not yet."""
+    with app.database.read() as connection:
+        request = analyses.find(connection, account, request_id)
+    if request is None or request.reason in analyses.TURN_WAITS:
+        return
+    with app.shares.transaction(account), app.database.write() as connection:
+        gate.share(connection, account)
+        _hold(app, connection, account, request_id, app.effects.now_ms())
 
 
 @contextmanager
@@ -187,7 +224,7 @@ def _claiming(app: App, account: str) -> Iterator[tuple[Connection, list[Permit]
     """
     permits: list[Permit] = []
     try:
-        with app.database.write() as connection:
+        with app.shares.transaction(account), app.database.write() as connection:
             gate.share(connection, account)
             yield connection, permits
     except BaseException:
@@ -197,20 +234,21 @@ def _claiming(app: App, account: str) -> Iterator[tuple[Connection, list[Permit]
 
 
 def _hold(app: App, connection: Connection, account: str, request_id: str, now: int) -> None:
-    """Put a request off whose account has its share of this process under way."""
     request = analyses.find(connection, account, request_id, lock=True)
     if request is not None and request.state == analyses.WAITING:
-        due_at = now + int(1000 * BUSY_SECONDS * (1 + app.effects.jitter()))
-        ending.park(app, connection, request, ACCOUNT_BUSY, due_at)
+        turns.hold(app, connection, request, now)
 
 
-def _resume(app: App, account: str, request_id: str) -> bool:
-    """Look again at a request in a place of its account; whether it was run."""
+def _resume(app: App, account: str, request_id: str) -> _Left:
+    """Look again at a request, in a place of its account, and run it where nothing holds it back.
+
+    `DONE` is also where it was run here.
+    """
     with app.database.read() as connection:
         request = analyses.find(connection, account, request_id)
         sealed = analyses.sealed_input(connection, account, request_id)
         if request is None or request.state != analyses.WAITING or sealed is None:
-            return False
+            return _Left.DONE
         try:
             payload = app.vault.decrypt(
                 connection, account, analyses.input_purpose(request_id), sealed
@@ -218,16 +256,32 @@ def _resume(app: App, account: str, request_id: str) -> bool:
         except DoesNotOpen:
             payload = None
     given = None if payload is None else _Given.read(Operation(request.operation), payload)
-    with _claiming(app, account) as (connection, permits):
-        if given is None:
-            _end_unreadable(app, connection, account, request_id, sealed)
-            return False
-        now = app.effects.now_ms()
-        claimed = _claim(app, connection, account, request_id, given, permits, now)
-    if claimed is None:
-        return False
+
+    def claim() -> _Claimed | _Left:
+        with _claiming(app, account) as (connection, permits):
+            if given is None:
+                _end_unreadable(app, connection, account, request_id, sealed)
+                return _Left.DONE
+            now = app.effects.now_ms()
+            return _claim(app, connection, account, request_id, given, permits, now)
+
+    claimed = _looking_again(claim)
+    if isinstance(claimed, _Left):
+        return claimed
+    if claimed.permit.room:
+        turns.wake_another(app, account)
+    assert given is not None  # noqa: S101 -- what does not open is not claimed
     _send(app, claimed, given.input)
-    return True
+    return _Left.DONE
+
+
+def _looking_again(claim: Callable[[], _Claimed | _Left]) -> _Claimed | _Left:
+    """Claim, again for as long as others take the last credit that was seen."""
+    while True:
+        try:
+            return claim()
+        except _LastCreditTaken:
+            continue
 
 
 def _end_unreadable(
@@ -251,7 +305,7 @@ def _claim(
     given: _Given,
     permits: list[Permit],
     now: int,
-) -> _Claimed | None:
+) -> _Claimed | _Left:
     """Decide what becomes of a waiting request, in the caller's one transaction.
 
     The account's gate is shared, so nothing that is checked here changes until the commit: the
@@ -259,10 +313,10 @@ def _claim(
     """
     request = analyses.find(connection, account_id, request_id, lock=True)
     if request is None or request.state != analyses.WAITING:
-        return None
+        return _Left.DONE
     if now >= request.expires_at:
         ending.fail(app, connection, request, "expired", retryable=True)
-        return None
+        return _Left.DONE
     account = accounts.find(connection, account_id)
     if account is None and now < request.created_at + ACCOUNT_WAIT_MS:
         ending.park(
@@ -272,11 +326,11 @@ def _claim(
             analyses.AWAITING_ACCOUNT,
             request.created_at + ACCOUNT_WAIT_MS,
         )
-        return None
+        return _Left.WAITS
     if account is None or not account.ai_consent:
         # An account that nothing is known of has consent off.
         ending.skip(app, connection, request, "consent")
-        return None
+        return _Left.DONE
     if request.account_revision is None:
         analyses.note_life(connection, request, account.revision)
     digest = None
@@ -286,7 +340,7 @@ def _claim(
         found = reuse.earlier(app, connection, request, digest)
     if found is not None:
         ending.complete_without_call(app, connection, request, account, found)
-        return None
+        return _Left.DONE
     own = keys.active(connection, account_id)
     decision = decide(_situation(app, request, account, own, now))
     return _act(app, connection, request, account, decision, own, given.input, digest, permits, now)
@@ -310,15 +364,15 @@ def _act(
     digest: bytes | None,
     permits: list[Permit],
     now: int,
-) -> _Claimed | None:
+) -> _Claimed | _Left:
     key_id: str | None
     match decision:
         case Refuse(reason):
             ending.fail(app, connection, request, reason, retryable=True)
-            return None
+            return _Left.DONE
         case AwaitVerdict(_, for_ms):
             ending.park(app, connection, request, analyses.AWAITING_VERDICT, now + for_ms)
-            return None
+            return _Left.WAITS
         case UseOwn(provider, key_id):
             scope, fallback = cooldowns.key_scope(key_id), None
         case UsePlatform(provider, fallback):
@@ -329,30 +383,28 @@ def _act(
         ending.park(
             app, connection, request, "rate_limited", held_back + int(2000 * app.effects.jitter())
         )
-        return None
+        return _Left.WAITS
     permit = _permit(app, request, provider, scope)
-    if isinstance(permit, Permit) and not permit.paced:
-        app.instruments.unpaced.inc()
     if isinstance(permit, Hold):
-        due_at = now + int(1000 * permit.seconds * (1 + app.effects.jitter() / 2))
-        ending.park(app, connection, request, permit.reason, due_at)
-        return None
+        _put_off(app, connection, request, permit, now)
+        return _Left.WAITS
     permits.append(permit)
     own_key = own[provider] if key_id else None
     budgeted = _within_budget(app, connection, request, account, given, own_key, provider, now)
     if budgeted is None:
         app.pacing.leave(permit, Result.UNSENT)
-        return None
+        return _Left.DONE
     period = request.credit_period_at
-    if key_id is None and period is None:
-        if not credits.reserve(connection, account):
+    reserves = key_id is None and period is None
+    if reserves:
+        if not credits.any_left(connection, account):
             app.pacing.leave(permit, Result.UNSENT)
             if budgeted:
                 budgets.release(connection, request.account_id, request.request_id)
             ending.skip_for_credits(app, connection, request, account)
-            return None
+            return _Left.DONE
         period = account.period_start_at
-    return _start(
+    claimed = _start(
         app,
         connection,
         request,
@@ -376,6 +428,9 @@ def _act(
         permit,
         now,
     )
+    if reserves and not credits.reserve(connection, account):
+        raise _LastCreditTaken
+    return claimed
 
 
 def _within_budget(
@@ -401,7 +456,22 @@ def _within_budget(
 
 def _permit(app: App, request: analyses.Request, provider: Provider, scope: str) -> Permit | Hold:
     holder = holder_of(request.account_id, request.request_id, request.attempt + 1)
-    return app.pacing.enter(provider.value, scope, holder)
+    shared = scope == cooldowns.platform_scope(provider)
+    permit = app.pacing.enter(
+        provider.value, scope, holder, account=request.account_id if shared else None
+    )
+    if isinstance(permit, Permit) and not permit.paced:
+        app.instruments.unpaced.inc()
+    return permit
+
+
+def _put_off(
+    app: App, connection: Connection, request: analyses.Request, hold: Hold, now: int
+) -> None:
+    """Park a request that gets no permit; what comes with it is not tried for a while."""
+    app.shares.hold(request.account_id, min(hold.seconds, HELD_KNOWN_SECONDS))
+    due_at = now + int(1000 * hold.seconds * (1 + app.effects.jitter() / 2))
+    ending.park(app, connection, request, hold.reason, due_at)
 
 
 def _start(

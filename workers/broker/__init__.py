@@ -10,7 +10,13 @@ from workers.broker.reading import FailOnError, unreadable_actor
 from workers.broker.redis import RedisWorkerBroker
 from workers.broker.timing import TimeMessages
 
-__all__ = ["FailOnError", "TimeMessages", "open_worker_broker", "unreadable_actor"]
+__all__ = [
+    "FailOnError",
+    "RedisWorkerBroker",
+    "TimeMessages",
+    "open_worker_broker",
+    "unreadable_actor",
+]
 
 
 def open_worker_broker(url: str, *, stopping: Event, max_connections: int) -> Broker:

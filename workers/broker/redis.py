@@ -1,11 +1,14 @@
 """dramatiq's Redis broker: a short poll, a new identity after a blip, nothing left unreadable."""
 
+import sys
 import time
 import uuid
+from collections.abc import Iterable, Sequence
 from threading import Event
 from typing import Any
 
 import redis
+import structlog
 from dramatiq import Message, MessageProxy
 from dramatiq.brokers.redis import (
     RedisBroker,
@@ -14,7 +17,10 @@ from dramatiq.brokers.redis import (
 from dramatiq.errors import ConnectionClosed
 
 from events.broker import NAMESPACE, redis_client
+from workers.broker.deferral import Deferral
 from workers.broker.reading import read_message, unreadable
+
+log = structlog.get_logger(__name__)
 
 LONGEST_POLL_SECONDS = 0.02
 """How long an idle consumer sleeps between fetches. 20 ms: a first message waits 9 ms in the
@@ -46,6 +52,7 @@ class RedisWorkerBroker(RedisBroker):
             heartbeat_timeout=HEARTBEAT_TIMEOUT_MS,
         )
         self.stopping = stopping
+        self.deferrals: dict[str, Deferral] = {}
 
     @property
     def consumer_class(self) -> type["Consumer"]:
@@ -57,6 +64,22 @@ class RedisWorkerBroker(RedisBroker):
             self.emit_before("declare_queue", queue_name)
             self.queues.add(queue_name)
             self.emit_after("declare_queue", queue_name)
+
+    def acknowledge(self, queue: str, messages: Sequence[Message[Any]]) -> None:
+        """Acknowledge messages that were fetched from `queue`, together.
+
+        Where that fails they are delivered again: to a new identity, since this one would hold
+        them for ever.
+        """
+        ids = [message.options[_ID] for message in messages]
+        try:
+            with self.client.pipeline(transaction=True) as pipeline:
+                pipeline.srem(f"{self.namespace}:__acks__.{self.broker_id}.{queue}", *ids)
+                pipeline.hdel(f"{self.namespace}:{queue}.msgs", *ids)
+                pipeline.execute()
+        except redis.RedisError as error:
+            log.warning("acknowledgements_lost", queue=queue, error=type(error).__name__)
+            self.renew_identity()
 
     def renew_identity(self) -> None:
         """Take a new broker id, because a fetch may have been lost on its way here.
@@ -78,6 +101,10 @@ class Consumer(_RedisConsumer):
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)  # type: ignore[no-untyped-call]  # as above
         self._unreadable_ids: set[str] = set()
+        self._deferral = self.broker.deferrals.get(self.queue_name)
+        if self._deferral is not None:
+            # A consumer is only made anew when the connection of the one before it was lost.
+            self._deferral.forget()
 
     def __next__(self) -> MessageProxy | None:
         try:
@@ -93,29 +120,69 @@ class Consumer(_RedisConsumer):
             room = self.prefetch - self.outstanding_message_count
             if room > 0:
                 self.message_cache = self.broker.do_fetch(self.queue_name, room)
+        found = bool(self.message_cache)
         while self.message_cache:
             data = self.message_cache.pop(0)
-            if data is not None:
-                message = self._read(data)
-                self.queued_message_ids.add(message.message_id)
+            message = None if data is None else self._handed_out(data)
+            if message is not None:
                 self.misses = 0
                 return MessageProxy(message)
+        if self._deferral is not None and self._deferral.begin():
+            return MessageProxy(self._call_to_take_in(self._deferral.taker))
+        if found:
+            # All of it was deferred: there may be more behind it, and other accounts' in that.
+            self.misses = 0
+            return None
         self.misses += 1
         time.sleep(poll_pause(self.misses))
         return None
 
+    def _handed_out(self, data: bytes) -> Message[Any] | None:
+        """A message for the worker's threads, or `None` where it is deferred."""
+        message = self._read(data)
+        if self._deferral is not None and self._deferral.keeps(message, len(data)):
+            return None
+        self.queued_message_ids.add(message.message_id)
+        return message
+
+    def _call_to_take_in(self, taker: str) -> Message[Any]:
+        """A message of our own making, which the broker does not know."""
+        return Message(queue_name=self.queue_name, actor_name=taker, args=(), kwargs={}, options={})
+
     def ack(self, message: MessageProxy) -> None:
+        if self._deferral is not None:
+            self._deferral.let_go(message.message_id)
+        if _ID not in message.options:
+            return
         try:
             super().ack(message)  # type: ignore[no-untyped-call]  # as above
         except (ConnectionClosed, redis.TimeoutError) as error:
             self._wait_for_broker(error)
 
+    def close(self) -> None:
+        """Give back what was deferred: another process may take it at once."""
+        if self._deferral is not None:
+            kept = self._deferral.take(sys.maxsize)
+            try:
+                self.requeue(kept)
+            except (redis.ConnectionError, redis.TimeoutError) as error:
+                # It comes again when this identity's heartbeat has run out.
+                log.warning("deferred_left", count=len(kept), error=type(error).__name__)
+
+    def requeue(self, messages: Iterable[Message[Any] | MessageProxy]) -> None:
+        known = [message for message in messages if _ID in message.options]
+        super().requeue(known)  # type: ignore[no-untyped-call]  # as above
+
     def nack(self, message: MessageProxy) -> None:
+        if self._deferral is not None:
+            self._deferral.let_go(message.message_id)
+        if _ID not in message.options:
+            return
         if not self.broker.stopping.is_set():
             super().nack(message)  # type: ignore[no-untyped-call]  # as above
             return
         try:
-            self.requeue([message])  # type: ignore[no-untyped-call]  # as above
+            self.requeue([message])
         except (redis.ConnectionError, redis.TimeoutError) as error:
             self._wait_for_broker(error)
         finally:

@@ -1,11 +1,15 @@
--- enter(permits, limit, breaker; holder, lease_ms, first_limit)
--- Asks for a permit to call with one key of one provider. Answers {what, milliseconds}:
---   ok       a permit is taken; the second value is 1 where the call is the breaker's probe
---   open     the provider is out; come back then
---   paused   the key's rate limit is used up; come back then
+-- enter(permits, limit, breaker, mine; holder, lease_ms, first_limit, share)
+-- Asks for a permit to call with one key of one provider. Answers {what, number}:
+--   ok       a permit is taken; the number is how many more there are for this caller
+--   probe    a permit is taken, and the call is the breaker's probe
+--   open     the provider is out; come back after that many milliseconds
+--   paused   the key's rate limit is used up; come back after that many milliseconds
 --   busy     the key has as many calls under way as it bears
-local permits, limit, breaker = KEYS[1], KEYS[2], KEYS[3]
+--   share    the account has its share of a key that many accounts use
+-- `mine` are the account's permits among `permits`, where the key is not the account's own; else ''.
+local permits, limit, breaker, mine = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local holder, lease, first = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local share = tonumber(ARGV[4])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
@@ -21,11 +25,20 @@ end
 
 redis.call('ZREMRANGEBYSCORE', permits, '-inf', now)
 local bears = tonumber(redis.call('HGET', limit, 'limit') or first)
-if redis.call('ZCARD', permits) >= bears then
+local room = bears - redis.call('ZCARD', permits)
+if room <= 0 then
     return {'busy', 0}
 end
+if mine ~= '' then
+    redis.call('ZREMRANGEBYSCORE', mine, '-inf', now)
+    local left = math.max(1, math.floor(bears * share)) - redis.call('ZCARD', mine)
+    if left <= 0 then
+        return {'share', 0}
+    end
+    room = math.min(room, left)
+end
 
-local probe = 0
+local what = 'ok'
 if open_until > 0 then
     -- The time is over: one call finds out, whoever makes it; the others wait for its answer.
     local probing = tonumber(redis.call('HGET', breaker, 'probing_until') or '0')
@@ -34,9 +47,11 @@ if open_until > 0 then
         return {'open', math.min(probing - now, 1000)}
     end
     redis.call('HSET', breaker, 'probing_until', now + lease, 'prober', holder)
-    probe = 1
+    what = 'probe'
 end
 
-redis.call('ZADD', permits, now + lease, holder)
-redis.call('PEXPIRE', permits, lease)
-return {'ok', probe}
+for _, held in ipairs(mine ~= '' and {permits, mine} or {permits}) do
+    redis.call('ZADD', held, now + lease, holder)
+    redis.call('PEXPIRE', held, lease)
+end
+return {what, room - 1}

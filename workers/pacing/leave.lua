@@ -1,8 +1,8 @@
--- leave(permits, limit, breaker; holder, result, pause_ms, probe, first_limit, most, failures, open_ms, longest_ms)
+-- leave(permits, limit, breaker, mine; holder, result, pause_ms, probe, first_limit, most, failures, open_ms, longest_ms)
 -- Gives a permit back and learns from how the call ended ('ok', 'limited', 'down' or 'other'; of one
 -- that is 'unsent', or whose end nobody knows, nothing is learned).
 -- Answers 'opened' or 'closed' where this call turned the breaker, else ''.
-local permits, limit, breaker = KEYS[1], KEYS[2], KEYS[3]
+local permits, limit, breaker, mine = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local holder, result, pause, probe = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
 local first, most = tonumber(ARGV[5]), tonumber(ARGV[6])
 local failures, open_ms, longest = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
@@ -11,6 +11,9 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
 redis.call('ZREM', permits, holder)
+if mine ~= '' then
+    redis.call('ZREM', mine, holder)
+end
 if result == 'unsent' then
     if redis.call('HGET', breaker, 'prober') == holder then
         redis.call('HDEL', breaker, 'probing_until', 'prober')
@@ -18,11 +21,13 @@ if result == 'unsent' then
     return ''
 end
 
--- The key's limit: one more for each full round without trouble, half of it at a rate limit.
+-- The key's limit: twice as many each round until its first rate limit, from there one more for
+-- each full round without trouble; half of it at a rate limit.
 local bears = tonumber(redis.call('HGET', limit, 'limit') or first)
 if result == 'ok' then
     local good = redis.call('HINCRBY', limit, 'good', 1)
-    if good >= bears and bears < most then
+    local round = redis.call('HEXISTS', limit, 'halved_at') == 1 and bears or 1
+    if good >= round and bears < most then
         redis.call('HSET', limit, 'limit', bears + 1, 'good', 0)
     end
 elseif result == 'limited' then

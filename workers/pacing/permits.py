@@ -1,8 +1,10 @@
 """Permits: a lease on one call with one key, shared by all workers through Redis.
 
-The key's limit on calls under way adapts (one more for each round without trouble, half of it at
-a rate limit), and its provider's own headers pause it. One breaker per provider is opened where
-calls of any key find the provider down; after a while one call probes, and the others wait.
+The key's limit on calls under way adapts (twice as many each round until it meets its first rate
+limit, then one more for each round without trouble; half of it at a rate limit), and its
+provider's own headers pause it. Of a key that many accounts use, one account has a share. One
+breaker per provider is opened where calls of any key find the provider down; after a while one
+call probes, and the others wait.
 """
 
 import time
@@ -15,6 +17,7 @@ import redis
 import structlog
 
 from events.keys import Provider
+from store.analyses import ACCOUNT_BUSY, KEY_BUSY
 from workers.providers.port import Answer, Failure, Limits, OutcomeClass
 
 log = structlog.get_logger(__name__)
@@ -34,8 +37,17 @@ BREAKER_FAILURES = 10
 BREAKER_OPEN_MS = 2_000
 BREAKER_LONGEST_MS = 30_000
 OUT_KNOWN_SECONDS = 0.25
-BUSY_SECONDS = 5.0
+LARGEST_SHARE = 0.75
+"""One account may have this part of the calls that a key of many accounts bears."""
+
+BUSY_SECONDS = 2.0
 """A request that found its key busy is looked at again after this, should nobody have waked it."""
+
+SHARED_BUSY_SECONDS = 0.5
+"""The same where the key is of many accounts: then it may be others' calls that make room, and they
+wake nobody else's requests."""
+
+UNPACED_ROOM = 1_000_000
 
 
 class Result(StrEnum):
@@ -63,8 +75,12 @@ class Permit:
     provider: str
     scope: str
     holder: str
+    account: str | None = None
+    """Whose share of the key it is from, where the key is of many accounts."""
     probe: bool = False
     paced: bool = True
+    room: int = 0
+    """How many more calls this caller might have made with the key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,24 +108,35 @@ class Gate:
         self._enter = client.register_script((_HERE / "enter.lua").read_text())
         self._leave = client.register_script((_HERE / "leave.lua").read_text())
 
-    def enter(self, provider: str, scope: str, holder: str) -> Permit | Hold:
-        """Ask to call `provider` with the key that `scope` names, as `holder` (one per attempt)."""
+    def enter(
+        self, provider: str, scope: str, holder: str, account: str | None = None
+    ) -> Permit | Hold:
+        """Ask to call `provider` with the key that `scope` names, as `holder` (one per attempt).
+
+        `account` is whose call it is, where the key is of many accounts.
+        """
         try:
-            what, milliseconds = self._enter(
-                keys=_keys(provider, scope), args=[holder, LEASE_MS, FIRST_LIMIT]
+            what, number = self._enter(
+                keys=_keys(provider, scope, account),
+                args=[holder, LEASE_MS, FIRST_LIMIT, LARGEST_SHARE],
             )
         except redis.RedisError as error:
             log.warning("unpaced", error=type(error).__name__)
-            return Permit(provider, scope, holder, paced=False)
+            return Permit(provider, scope, holder, paced=False, room=UNPACED_ROOM)
         match what.decode():
-            case "ok":
-                return Permit(provider, scope, holder, probe=bool(milliseconds))
+            case "ok" | "probe" as given:
+                probe = given == "probe"
+                # A probe goes alone, whatever room there is.
+                room = 0 if probe else number
+                return Permit(provider, scope, holder, account, probe=probe, room=room)
             case "open":
-                return Hold("provider_unavailable", milliseconds / 1000)
+                return Hold("provider_unavailable", number / 1000)
             case "paused":
-                return Hold("rate_limited", milliseconds / 1000)
+                return Hold("rate_limited", number / 1000)
+            case "share":
+                return Hold(ACCOUNT_BUSY, BUSY_SECONDS)
             case _:
-                return Hold("key_busy", BUSY_SECONDS)
+                return Hold(KEY_BUSY, SHARED_BUSY_SECONDS if account else BUSY_SECONDS)
 
     def out(self) -> frozenset[str]:
         """The providers that are in an outage, as known within `OUT_KNOWN_SECONDS`."""
@@ -150,7 +177,7 @@ class Gate:
             return None
         try:
             turned = self._leave(
-                keys=_keys(permit.provider, permit.scope),
+                keys=_keys(permit.provider, permit.scope, permit.account),
                 args=[
                     *(permit.holder, result.value, int(pause_seconds * 1000), int(permit.probe)),
                     *(FIRST_LIMIT, LARGEST_LIMIT),
@@ -191,8 +218,10 @@ def _used_up(limits: Limits) -> float:
     return min(max(resets, default=0.0), 3600.0)
 
 
-def _keys(provider: str, scope: str) -> list[str]:
-    return [f"byok:permits:{scope}", f"byok:limit:{scope}", _breaker(provider)]
+def _keys(provider: str, scope: str, account: str | None) -> list[str]:
+    held = f"byok:permits:{scope}"
+    mine = f"{held}:{account}" if account else ""
+    return [held, f"byok:limit:{scope}", _breaker(provider), mine]
 
 
 def _breaker(provider: str) -> str:

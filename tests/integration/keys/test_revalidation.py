@@ -232,8 +232,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Retries of analyses come after milliseconds."""
     monkeypatch.setattr("workers.analyses.retry.FIRST_PAUSE_SECONDS", 0.01)
     monkeypatch.setattr("workers.analyses.retry.LONGEST_PAUSE_SECONDS", 0.05)
-    for module in ("workers.pacing.permits", "workers.analyses.run"):
-        monkeypatch.setattr(f"{module}.BUSY_SECONDS", 0.05)
+    monkeypatch.setattr("workers.pacing.permits.BUSY_SECONDS", 0.05)
+    monkeypatch.setattr("store.analyses.TURN_SECONDS", 0.05)
 
 
 both_stores = pytest.mark.parametrize(

@@ -66,17 +66,58 @@ def test_a_permit_that_nobody_gives_back_runs_out(
     until(lambda: isinstance(gate.enter("openai", "key:k1", "late"), Permit))
 
 
-def test_the_limit_grows_by_one_a_round_and_is_halved_by_a_rate_limit(
+def round_of(gate: Gate, calls: int, result: Result = Result.OK) -> None:
+    """As many calls as are under way together, which all end alike."""
+    for permit in [enter(gate, f"h{number}") for number in range(calls)]:
+        gate.leave(permit, result)
+
+
+def test_the_limit_doubles_a_round_until_its_first_rate_limit_and_grows_by_one_from_there(
     gate: Gate, client: redis.Redis
 ) -> None:
-    for _ in range(permits.FIRST_LIMIT):
-        gate.leave(enter(gate, "h"), Result.OK)
-    assert client.hget("byok:limit:key:k1", "limit") == b"17"
-    together = [enter(gate, f"h{number}") for number in range(4)]
-    for permit in together:
-        gate.leave(permit, Result.LIMITED)
+    round_of(gate, permits.FIRST_LIMIT)
+    assert client.hget("byok:limit:key:k1", "limit") == b"32"
     # Four that were refused together are one refusal.
-    assert client.hget("byok:limit:key:k1", "limit") == b"8"
+    round_of(gate, 4, Result.LIMITED)
+    assert client.hget("byok:limit:key:k1", "limit") == b"16"
+    round_of(gate, 15)
+    assert client.hget("byok:limit:key:k1", "limit") == b"16"
+    round_of(gate, 1)
+    assert client.hget("byok:limit:key:k1", "limit") == b"17"
+
+
+def shared(gate: Gate, account: str, number: int) -> Permit | Hold:
+    """A permit of a key that many accounts use."""
+    return gate.enter("openai", "platform:openai", f"{account}/{number}", account)
+
+
+def test_one_account_leaves_room_for_others_on_a_key_that_they_share(gate: Gate) -> None:
+    share = int(permits.FIRST_LIMIT * permits.LARGEST_SHARE)
+    flood = [shared(gate, "flood", number) for number in range(permits.FIRST_LIMIT)]
+    taken = [permit for permit in flood if isinstance(permit, Permit)]
+    assert len(taken) == share
+    refused = flood[-1]
+    assert isinstance(refused, Hold)
+    assert refused.reason == "account_busy"
+    assert isinstance(shared(gate, "quiet", 1), Permit)
+    gate.leave(taken[0], Result.OK)
+    assert isinstance(shared(gate, "flood", 99), Permit)
+
+
+def test_a_share_that_nobody_gives_back_runs_out(
+    gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(permits, "LEASE_MS", 100)
+    assert isinstance([shared(gate, "flood", number) for number in range(13)][-1], Hold)
+    until(lambda: isinstance(shared(gate, "flood", 1000), Permit))
+
+
+def test_a_permit_tells_how_many_more_there_are(gate: Gate) -> None:
+    assert [enter(gate, f"h{number}").room for number in range(3)] == [15, 14, 13]
+    share = int(permits.FIRST_LIMIT * permits.LARGEST_SHARE)
+    given = shared(gate, "flood", 1)
+    assert isinstance(given, Permit)
+    assert given.room == share - 1
 
 
 def test_a_key_pauses_for_as_long_as_its_provider_says(gate: Gate) -> None:

@@ -329,11 +329,11 @@ def test_an_ended_request_keeps_its_result_and_not_its_input(
 def test_a_due_request_is_taken_once_and_again_if_nothing_claims_it(accepted: Database) -> None:
     later = NOW + analyses.RESEND_SECONDS * 1000
     with accepted.write() as connection:
-        assert analyses.take_due(connection, NOW - 1, 10) == []
-        assert analyses.take_due(connection, NOW, 10) == [("acme", "req-1")]
-        assert analyses.take_due(connection, NOW, 10) == []
-        assert analyses.take_due(connection, later - 1, 10) == []
-        assert analyses.take_due(connection, later, 10) == [("acme", "req-1")]
+        assert analyses.take_due(connection, NOW - 1, 10, 10) == []
+        assert analyses.take_due(connection, NOW, 10, 10) == [("acme", "req-1")]
+        assert analyses.take_due(connection, NOW, 10, 10) == []
+        assert analyses.take_due(connection, later - 1, 10, 10) == []
+        assert analyses.take_due(connection, later, 10, 10) == [("acme", "req-1")]
 
 
 def test_the_longest_due_are_taken_first(database: Database) -> None:
@@ -342,8 +342,38 @@ def test_the_longest_due_are_taken_first(database: Database) -> None:
             analyses.accept(
                 connection, replace(NEW, request_id=f"req-{number}", created_at=NOW + number)
             )
-        taken = analyses.take_due(connection, NOW + 5, 2)
+        taken = analyses.take_due(connection, NOW + 5, 2, 2)
         assert taken == [("acme", "req-1"), ("acme", "req-2")]
+
+
+def test_of_what_an_account_has_due_together_a_few_are_taken_and_the_others_wait_their_turn(
+    database: Database,
+) -> None:
+    flood = [replace(NEW, request_id=f"req-{number}") for number in range(5)]
+    old = replace(NEW, request_id="req-old", expires_at=NOW)
+    other = replace(NEW, account_id="other", request_id="req-other")
+    with database.write() as connection:
+        for one in (*flood, old, other):
+            analyses.accept(connection, one)
+        taken = analyses.take_due(connection, NOW, 10, 2)
+        assert len(taken) == 4
+        # What has expired ends in any case, and another account waits for nobody.
+        assert {("acme", "req-old"), ("other", "req-other")} <= set(taken)
+        held = [one for one in flood if ("acme", one.request_id) not in taken]
+        turns = analyses.held(connection, "acme", analyses.TURN_WAITS, 10)
+        assert turns == [one.request_id for one in held]
+        soon = NOW + analyses.TURN_SECONDS * 1000
+        assert analyses.take_due(connection, soon - 1, 10, 2) == []
+        assert len(analyses.take_due(connection, soon, 10, 2)) == 2
+
+
+def test_requests_are_accepted_together_and_each_once(accepted: Database) -> None:
+    fresh = [replace(NEW, request_id=f"req-{number}") for number in (1, 2, 3, 3)]
+    with accepted.write() as connection:
+        written = analyses.accept_held(connection, fresh, NOW + 10)
+        assert written == {"req-2", "req-3"}
+        assert request(connection, "req-2").due_at == NOW + 10
+        assert analyses.held(connection, "acme", analyses.TURN_WAITS, 1) == ["req-2"]
 
 
 def test_a_change_of_keys_wakes_what_waits_for_it_and_nothing_else(database: Database) -> None:
@@ -355,7 +385,7 @@ def test_a_change_of_keys_wakes_what_waits_for_it_and_nothing_else(database: Dat
             )
         assert analyses.wake(connection, "acme", analyses.KEY_WAITS, NOW) == 2
         assert analyses.wake(connection, "other", analyses.KEY_WAITS, NOW) == 0
-        due = {request_id for _, request_id in analyses.take_due(connection, NOW, 10)}
+        due = {request_id for _, request_id in analyses.take_due(connection, NOW, 10, 10)}
         assert due == {"key_pending", "rate_limited"}
 
 
