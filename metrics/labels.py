@@ -46,6 +46,7 @@ ACTOR = label(
     *(f"{queue}_event" for queue in ("accounts", "analyses", "keys", "usage")),
     "validate_key",
     "resume_analysis",
+    "take_in_analyses",
     "unreadable_message",
 )
 HANDLED = label("outcome", "done", "raised")

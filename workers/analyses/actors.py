@@ -54,6 +54,9 @@ def _defer(broker: RedisWorkerBroker, app: App) -> None:
     )
     def take_in_analyses() -> None:
         messages = deferral.take(TAKE_IN_BATCH)
+        wait = app.instruments.queue_wait.labels(ANALYSES_QUEUE)
+        for message in messages:
+            wait.observe(max(0, app.effects.now_ms() - message.message_timestamp) / 1000)
         try:
             take_in(app, HANDLERS, [message.args for message in messages])
             broker.acknowledge(ANALYSES_QUEUE, messages)

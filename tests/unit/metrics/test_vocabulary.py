@@ -14,7 +14,7 @@ from events.contract.refusals import REFUSALS, Teller
 from events.registry import INCOMING, QUEUES
 from metrics import labels
 from store import outbox
-from workers.analyses.actors import RESUME_ACTOR
+from workers.analyses.actors import RESUME_ACTOR, TAKE_IN_ACTOR
 from workers.keys.validation import VALIDATE_ACTOR, VALIDATIONS_QUEUE
 from workers.pacing.permits import Turn
 from workers.providers.codes import Code, Reason
@@ -97,7 +97,10 @@ def test_a_reason_that_the_code_gives_is_named(
         (labels.EVENT_TYPE, {*INCOMING, VALIDATE_ACTOR, RESUME_ACTOR, "unread"}),
         (
             labels.ACTOR,
-            {*map(actor_of, QUEUES), VALIDATE_ACTOR, RESUME_ACTOR, "unreadable_message"},
+            {
+                *map(actor_of, QUEUES),
+                *(VALIDATE_ACTOR, RESUME_ACTOR, TAKE_IN_ACTOR, "unreadable_message"),
+            },
         ),
         (labels.KEY_STATUS, set(KeyStatus)),
         (labels.OUTCOME_CLASS, set(OutcomeClass)),
