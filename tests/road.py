@@ -94,7 +94,12 @@ def make_settings(
 def _replaced(app: App) -> list[str]:
     """The metrics that were given a value which their label's set does not name."""
     (family,) = app.instruments.replaced.instrument.collect()
-    return [sample.labels["metric"] for sample in family.samples if sample.value]
+    return [
+        sample.labels["metric"]
+        for sample in family.samples
+        # Beside each there is one of when it was created.
+        if sample.name.endswith("_total") and sample.value
+    ]
 
 
 class Road:
