@@ -49,6 +49,15 @@ class Database:
             yield connection
 
     @contextmanager
+    def snapshot(self) -> Iterator[Connection]:
+        """A transaction that only reads, and sees one moment however many statements it takes."""
+        with self.engine.connect() as connection:
+            if not self.is_sqlite:
+                # On SQLite every reading transaction is one.
+                connection = connection.execution_options(isolation_level="REPEATABLE READ")  # noqa: PLW2901 -- the same one
+            yield connection
+
+    @contextmanager
     def write(self) -> Iterator[Connection]:
         """A transaction that is committed when the block ends and rolled back when it raises."""
         with self._writing, self._writes.begin() as connection:

@@ -41,3 +41,8 @@ def plus(month: int, count: int) -> int:
 def name(month: int) -> str:
     """A month as budgets have it: YYYY-MM."""
     return f"{month // 100:04}-{month % 100:02}"
+
+
+def start_ms(month: int) -> int:
+    """When a month (YYYYMM, in UTC) begins, in Unix ms."""
+    return int(datetime(month // 100, month % 100, 1, tzinfo=UTC).timestamp() * 1000)

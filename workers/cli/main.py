@@ -30,7 +30,7 @@ _PARTS = {
     "rekey": "rekey:rekey",
     "revalidate": "revalidate:revalidate",
     "analyze": "analyze:analyze",
-    "usage": "usage:usage",
+    "usage": "usage:commands",
     "events": "events:events",
     "contract": "contract:commands",
     "failed": "failed:commands",

@@ -8,7 +8,7 @@ import pytest
 from store import ledger, usage
 from store.engine import Database
 from store.usage import UsageCard
-from tests.unit.store.rows import ledger_row
+from tests.unit.store.rows import NOW, ledger_row
 
 TODAY = "2026-01-31"
 
@@ -29,6 +29,7 @@ def record(database: Database, *changes: dict[str, Any]) -> None:
                 ledger_row(f"row-{number}", **{"local_date": TODAY} | change)
                 for number, change in enumerate(changes)
             ],
+            NOW,
         )
 
 
