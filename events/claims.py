@@ -4,10 +4,15 @@ A publisher that asks for it puts the attribute `replyto` on the event and waits
 `byok:claims:<replyto>`, where the worker puts the answer: `claimed`, or `refused <reason>`.
 """
 
+import time
 from typing import Any, Protocol
 
 ANSWER_SECONDS = 600
 """How long an answer is kept for a publisher that comes late."""
+
+_BLOCK_SECONDS = 1.0
+"""How long one command waits: less than the client gives any command, however long the publisher is
+willing to wait."""
 
 CLAIMED = "claimed"
 _REFUSED = "refused "
@@ -49,9 +54,13 @@ def answer(client: _Redis, replyto: str, refused: str | None = None) -> None:
 
 def wait(client: _Redis, replyto: str, event_id: str, timeout: float) -> None:
     """Wait up to `timeout` seconds. Raises `NotClaimed` or `Refused`."""
-    found = client.blpop([_list(replyto)], timeout=timeout)
-    if found is None:
-        raise NotClaimed(event_id, timeout)
+    deadline = time.monotonic() + timeout
+    found = None
+    while found is None:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise NotClaimed(event_id, timeout)
+        found = client.blpop([_list(replyto)], timeout=min(left, _BLOCK_SECONDS))
     told = found[1].decode()
     if told != CLAIMED:
         raise Refused(event_id, told.removeprefix(_REFUSED))

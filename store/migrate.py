@@ -7,12 +7,14 @@ from sqlalchemy import Connection, inspect, text
 from store.engine import Database
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
+_GRANTS = Path(__file__).parent / "grants.sql"
 _LOCK = 7_262_015
 """Names our advisory lock on PostgreSQL; any number that nobody else uses there."""
 
 
 def upgrade(database: Database, revision: str = "head") -> None:
-    """Apply the migrations up to `revision` that the database lacks.
+    """Apply the migrations up to `revision` that the database lacks, and what PostgreSQL's roles
+    may do.
 
     Safe to call at every start, also by two.
     """
@@ -27,6 +29,8 @@ def upgrade(database: Database, revision: str = "head") -> None:
         config.set_main_option("script_location", str(_MIGRATIONS))
         config.attributes["connection"] = connection
         command.upgrade(config, revision)
+        if not database.is_sqlite:
+            connection.execute(text(_GRANTS.read_text(encoding="utf-8")))
 
 
 def missing(database: Database) -> list[str]:

@@ -54,28 +54,37 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 @pytest.fixture(scope="session")
 def valkey() -> Iterator[str]:
     """The URL of a Valkey that is the tests' own, without a database number."""
-    with tempfile.TemporaryDirectory(prefix="byok-test-") as directory:
-        path = socket_path(Path(directory))
-        ready = Path(directory) / "ready"
-        process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "deploy.local.valkey", "--dir", directory),
-                *("--socket", str(path), "--ready-file", str(ready), "--stop-on-stdin-eof"),
-            ],
-            stdin=subprocess.PIPE,
-        )
-        assert process.stdin is not None
-        try:
-            while not ready.exists():
-                assert process.poll() is None, "Valkey did not start"
-                try:
-                    process.wait(0.02)
-                except subprocess.TimeoutExpired:
-                    continue
-            yield f"unix://{path}"
-        finally:
-            process.stdin.close()
-            process.wait(30)
+    with (
+        tempfile.TemporaryDirectory(prefix="byok-test-") as directory,
+        run_valkey(Path(directory)) as url,
+    ):
+        yield url
+
+
+@contextmanager
+def run_valkey(directory: Path) -> Iterator[str]:
+    """A Valkey with its files in a directory; its URL."""
+    path = socket_path(directory)
+    ready = directory / "ready"
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "deploy.local.valkey", "--dir", str(directory)),
+            *("--socket", str(path), "--ready-file", str(ready), "--stop-on-stdin-eof"),
+        ],
+        stdin=subprocess.PIPE,
+    )
+    assert process.stdin is not None
+    try:
+        while not ready.exists():
+            assert process.poll() is None, "Valkey did not start"
+            try:
+                process.wait(0.02)
+            except subprocess.TimeoutExpired:
+                continue
+        yield f"unix://{path}"
+    finally:
+        process.stdin.close()
+        process.wait(30)
 
 
 @pytest.fixture(scope="session")

@@ -138,7 +138,9 @@ class Supervisor:
             )
         app = App(settings, role="supervisor")
         try:
-            migrate.upgrade(app.database)
+            # Who runs this may be a role that makes no tables, where somebody else does that.
+            if migrate.missing(app.database):
+                migrate.upgrade(app.database)
             since = app.effects.now_ms()
             (settings.state_dir / "exporter.url").unlink(missing_ok=True)
             for role in ("worker", "scheduler", "exporter"):

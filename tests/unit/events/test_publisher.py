@@ -18,12 +18,14 @@ from events import (
     EventRefused,
     KeyRemoved,
     KeyTested,
+    NotClaimed,
     Provider,
     Publisher,
     UsageRecorded,
+    claims,
     read_event,
 )
-from events.broker import NAMESPACE, BrokerAway, actor_of, scheme_of
+from events.broker import NAMESPACE, BrokerAway, actor_of, redis_client, scheme_of
 from events.publisher import from_environment
 from events.usage import CreditsExhausted, EventRejected
 from tests.road import fake_key
@@ -164,3 +166,10 @@ def test_what_a_publisher_is_given_may_lie_in_files(
     monkeypatch.setenv("BYOK_BROKER_URL_FILE", str(tmp_path / "missing"))
     with pytest.raises(ValueError, match="BYOK_BROKER_URL_FILE names a file that cannot be read"):
         from_environment()
+
+
+def test_a_publisher_may_wait_for_longer_than_one_command_takes(valkey: str) -> None:
+    client = redis_client(f"{valkey}?db=1", max_connections=2, timeout=1.2)
+    with pytest.raises(NotClaimed):
+        claims.wait(client, "nobody-answers", "event-1", 1.5)
+    client.close()
