@@ -77,11 +77,23 @@ class CustomCategory(_Part):
 
 
 class CategoryOverride(_Part):
-    """A built-in category, urgency or sentiment that the account edited or disabled."""
+    """A built-in category, urgency or sentiment that the account edited or disabled.
+
+    What is null stays as it is built in. All but `description` and `enabled` came later: accounts
+    that are stored do without.
+    """
 
     type: Literal["category", "urgency", "sentiment"]
     key: Slug
+    display_name: ShortText | None = None
     description: Annotated[str, StringConstraints(max_length=500)] | None = None
+    definition_prompt: Annotated[str, StringConstraints(max_length=1000)] | None = None
+    keywords: tuple[ShortText, ...] | None = Field(default=None, max_length=50)
+    sender_patterns: tuple[ShortText, ...] | None = Field(default=None, max_length=50)
+    positive_examples: tuple[ShortText, ...] | None = Field(default=None, max_length=20)
+    negative_examples: tuple[ShortText, ...] | None = Field(default=None, max_length=20)
+    confidence_threshold: int | None = Field(default=None, ge=50, le=95, description="per cent")
+    priority: int | None = Field(default=None, ge=1, le=100, description="the higher comes first")
     enabled: bool = True
 
 

@@ -1,5 +1,6 @@
 """Events about e-mail analyses, and the mail or thread as it travels inside a seal."""
 
+import re
 from enum import StrEnum
 from typing import Any, ClassVar, Literal
 
@@ -19,6 +20,10 @@ RULE_HEADERS = (
     "Content-Type",
 )
 """The only headers that travel with a mail: those that the rules for machine mail read."""
+
+
+MODEL_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._:/-]*$", re.ASCII)
+"""What a provider's model may be called."""
 
 
 class Operation(StrEnum):
@@ -109,11 +114,55 @@ class AnalysisRequested(EventData):
     request_id: Identifier
     operation: Operation
     provider: ProviderChoice = ProviderChoice.AUTO
-    model: str | None = Field(
-        default=None, max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]*$"
-    )
+    model: str | None = Field(default=None, max_length=100, pattern=MODEL_NAME.pattern)
     sealed_input: str = Field(min_length=1, pattern=r"^v1\.[A-Za-z0-9._:@+-]+\.[A-Za-z0-9_-]+$")
     expires_at: AwareDatetime | None = None
+
+
+class CallUsage(BaseModel):
+    """What the call took that gave a result; all zero where none was made.
+
+    `input_tokens` include what was read from the provider's cache and written to it, `cached_share`
+    is the part of them that was read. `output_tokens` include the reasoning. Cost is in
+    nano-dollars, 0 and not `priced` where the model has no known price. `latency_ms` is the call's.
+    What earlier attempts of the request were billed is on the ledger alone.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    input_tokens: int = 0
+    cached_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    cached_share: float = Field(default=0.0, ge=0, le=1)
+    output_tokens: int = 0
+    reasoning_tokens: int = 0
+    cost_nano_usd: int = 0
+    priced: bool = True
+    latency_ms: int = 0
+
+
+class Provenance(BaseModel):
+    """Where a result comes from.
+
+    `by` is what answered: a model, the rules for machine mail, or an earlier result (that of
+    `reused_from`). `credential` says whose key paid; with a fallback to the platform's,
+    `fallback_reason` says why the own key did not. `key_id`, `provider` and `model` are those of
+    the call; `prompt_version` is also that of a reused result. `attempts` counts the calls that
+    were begun.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    by: Literal["model", "rules", "reuse"]
+    credential: Literal["byok", "platform", "none"]
+    key_id: str | None = None
+    provider: Provider | None = None
+    model: str | None = None
+    fallback_reason: str | None = None
+    prompt_version: str | None = None
+    attempts: int = 0
+    usage: CallUsage = CallUsage()
+    reused_from: str | None = None
 
 
 class AnalysisCompleted(EventData):
@@ -130,7 +179,7 @@ class AnalysisCompleted(EventData):
     operation: Operation
     result: dict[str, Any]
     sealed_text: str | None = None
-    provenance: dict[str, Any]
+    provenance: Provenance
 
 
 class AnalysisFailed(EventData):

@@ -105,6 +105,12 @@ class Recorded:
     expired: list[LedgerRow] = field(default_factory=list)
 
 
+def cached_share(cached_read_tokens: int, input_tokens: int) -> float:
+    """The part of the input that came from the provider's cache, from 0 to 1."""
+    # A provider's own numbers: they must not make a share of more than all.
+    return min(1.0, cached_read_tokens / input_tokens) if input_tokens > 0 else 0.0
+
+
 MEASURES = (
     "operations",
     "calls",

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, select
 
 from store.accounts import NANO
-from store.ledger import NOTHING
+from store.ledger import NOTHING, cached_share
 from store.schema import daily_usage
 
 BYOK = "byok"
@@ -47,6 +47,11 @@ class Sums:
     def unpaid_operations(self) -> int:
         """Operations that needed no call: by rules, by reuse."""
         return self.operations - self.byok_operations - self.platform_operations
+
+    @property
+    def cached_share(self) -> float:
+        """The part of the input tokens that was read from a provider's cache, from 0 to 1."""
+        return cached_share(self.cached_read_tokens, self.input_tokens)
 
     @property
     def cost_usd(self) -> Decimal:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import redis
 from sqlalchemy import Connection
 
-from events import Envelope, EventData, Provider, Publisher, Sources
+from events import Envelope, EventData, Operation, Provider, Publisher, Sources
 from events.broker import redis_client
 from events.envelope import wrap
 from events.signing import SigningKey, Source
@@ -34,6 +34,9 @@ SOURCE = "byok/workers"
 
 CLI = "cli"
 """The role of a command."""
+
+_ENDED = ("canceled", "free")
+"""Where an account's plan includes nothing, whatever it is called."""
 
 CONNECTIONS = 64
 PACING_TIMEOUT_SECONDS = 0.5
@@ -107,7 +110,11 @@ class App:
         from metrics.instruments import open_instruments  # noqa: PLC0415 -- few commands count
         from workers.pricing import priced_models  # noqa: PLC0415 -- as above
 
-        asked = (self.settings.model(provider) for provider in Provider)
+        asked = (
+            self.settings.model(provider, operation)
+            for provider in Provider
+            for operation in (None, *Operation)
+        )
         return open_instruments(self.settings.metrics_dir, {*priced_models(), *asked})
 
     @cached_property
@@ -173,7 +180,11 @@ class App:
 
     def includes_byok(self, plan: str, plan_status: str) -> bool:
         """Whether a plan includes BYOK; a plan that has ended includes nothing."""
-        return plan in self.settings.plans and plan_status not in ("canceled", "free")
+        return plan in self.settings.plans and plan_status not in _ENDED
+
+    def includes_categories(self, plan: str, plan_status: str) -> bool:
+        """Whether a plan includes categories of the account's own."""
+        return plan in self.settings.category_plans and plan_status not in _ENDED
 
     def close(self) -> None:
         """Close what was opened."""

@@ -25,6 +25,7 @@ from pydantic_settings import (
 )
 
 from deploy.local.valkey import socket_path
+from events.analyses import MODEL_NAME, Operation
 from events.broker import AMQP_SCHEMES, REDIS_SCHEMES, scheme_of
 from events.keys import Provider
 from events.sealing import SealingKeys, SealingPublicKey, parse_named_key, seal
@@ -174,8 +175,18 @@ class Settings(BaseSettings):
     )
     openai_model: str = Field("gpt-5.4-mini", description="The model asked at OpenAI.")
     anthropic_model: str = Field("claude-haiku-5-5", description="The model asked at Anthropic.")
+    openai_models: Annotated[dict[Operation, str], NoDecode] = Field(
+        {}, description="`operation=model,…` at OpenAI, where an operation has its own."
+    )
+    anthropic_models: Annotated[dict[Operation, str], NoDecode] = Field(
+        {}, description="`operation=model,…` at Anthropic, where an operation has its own."
+    )
     plans: Annotated[tuple[str, ...], NoDecode] = Field(
         ("business", "enterprise", "lifetime"), description="The plans that include BYOK."
+    )
+    category_plans: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("pro", "business", "enterprise", "lifetime"),
+        description="The plans that include categories of the account's own.",
     )
     platform_order: Annotated[tuple[Provider, ...], NoDecode] = Field(
         (Provider.OPENAI, Provider.ANTHROPIC),
@@ -235,12 +246,17 @@ class Settings(BaseSettings):
         del dotenv_settings, file_secret_settings
         return init_settings, env_settings, _SecretFiles(settings_cls)
 
-    @field_validator("plans", "platform_order", "queues", mode="before")
+    @field_validator("plans", "category_plans", "platform_order", "queues", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
             return tuple(part.strip().lower() for part in value.split(",") if part.strip())
         return value
+
+    @field_validator("openai_models", "anthropic_models", mode="before")
+    @classmethod
+    def _by_operation(cls, value: object) -> object:
+        return _models(value) if isinstance(value, str) else value
 
     @field_validator("state_dir")
     @classmethod
@@ -390,9 +406,13 @@ class Settings(BaseSettings):
             return SecretStr(SANDBOX_PLATFORM_KEYS[provider])
         return self._given_platform_key(provider)
 
-    def model(self, provider: Provider) -> str:
-        """The model that is asked at `provider`."""
-        return self.openai_model if provider is Provider.OPENAI else self.anthropic_model
+    def model(self, provider: Provider, operation: Operation | None = None) -> str:
+        """The model that is asked at `provider`: the operation's own, or the one for all else."""
+        if provider is Provider.OPENAI:
+            own, usual = self.openai_models, self.openai_model
+        else:
+            own, usual = self.anthropic_models, self.anthropic_model
+        return usual if operation is None else own.get(operation, usual)
 
     @cached_property
     def master_key_ring(self) -> dict[str, bytes | KmsName]:
@@ -543,6 +563,21 @@ def _master_key(text: str) -> tuple[str, bytes | KmsName]:
             "a dot in the id"
         )
     return key_id, KmsName(name)
+
+
+def _models(text: str) -> dict[Operation, str]:
+    """Read `operation=model,…`. Raises `ValueError`."""
+    found: dict[Operation, str] = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        operation, _, model = (piece.strip() for piece in part.partition("="))
+        if operation not in tuple(Operation) or not MODEL_NAME.fullmatch(model):
+            raise ValueError(
+                f"write operation=model,…, the operation being one of {', '.join(Operation)}"
+            )
+        if Operation(operation) in found:
+            raise ValueError(f"it names two models for {operation}")
+        found[Operation(operation)] = model
+    return found
 
 
 def _beside(url: str) -> str:

@@ -113,6 +113,33 @@ def _of_accounts() -> list[Sample]:
             attributes={"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"},
         ),
         Sample(
+            "account-updated-edited-built-in",
+            "byok.account.updated.v1",
+            {
+                "revision": 8,
+                "plan": "pro",
+                "ai_consent": True,
+                "credits": 100,
+                "credit_period": period,
+                "category_overrides": [
+                    {
+                        "type": "category",
+                        "key": "financial",
+                        "display_name": "Geld",
+                        "description": "Invoices and statements",
+                        "definition_prompt": "Mails about money that is owed or paid",
+                        "keywords": ["Rechnung"],
+                        "sender_patterns": ["*@bank.example.org"],
+                        "positive_examples": ["Your statement of January"],
+                        "negative_examples": ["Save on loans"],
+                        "confidence_threshold": 75,
+                        "priority": 60,
+                        "enabled": True,
+                    }
+                ],
+            },
+        ),
+        Sample(
             "account-updated-shortest",
             "byok.account.updated.v1",
             {

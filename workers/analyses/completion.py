@@ -1,11 +1,12 @@
 """Completing an attempt: one commit, fenced by the attempt's number."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 import structlog
 from sqlalchemy import Connection
 
-from events import FallbackUsed, Operation, Provider
+from events import CallUsage, FallbackUsed, Operation, Provider
 from store import accounts, analyses, cooldowns, gate, keys, ledger
 from store.engine import after_commit
 from workers.analyses import ending, retry, spending
@@ -44,7 +45,7 @@ class Sent:
     """What the result may be reused for: by what was asked, so it is fixed when that is."""
 
     @property
-    def credential(self) -> str:
+    def credential(self) -> Literal["byok", "platform"]:
         """Whose key pays."""
         return "byok" if self.key_id else "platform"
 
@@ -89,8 +90,7 @@ def complete(
         elif not consents:
             ending.skip(app, connection, request, "consent")
         elif isinstance(checked, Success):
-            cost = billed.cost_nano_usd if billed else 0
-            _succeed(app, connection, sent, request, checked, cost, seconds)
+            _succeed(app, connection, sent, request, checked, billed, seconds)
         else:
             _setback(app, connection, sent, request, checked, now)
     _observe(app, sent, outcome, checked, seconds)
@@ -177,7 +177,7 @@ def _succeed(
     sent: Sent,
     request: analyses.Request,
     success: Success,
-    cost_nano_usd: int,
+    billed: ledger.LedgerRow | None,
     seconds: float,
 ) -> None:
     if sent.fallback is not None:
@@ -196,15 +196,17 @@ def _succeed(
         ending.Found(signals=success.result.signals(), texts=success.result.texts()),
         by="model",
         credential=sent.credential,
-        usage={
-            "input_tokens": tokens.input,
-            "cached_read_tokens": tokens.cached_read,
-            "cache_write_tokens": tokens.cache_write,
-            "output_tokens": tokens.output,
-            "reasoning_tokens": tokens.reasoning,
-            "cost_nano_usd": cost_nano_usd,
-            "latency_ms": round(seconds * 1000),
-        },
+        usage=CallUsage(
+            input_tokens=tokens.input,
+            cached_read_tokens=tokens.cached_read,
+            cache_write_tokens=tokens.cache_write,
+            cached_share=ledger.cached_share(tokens.cached_read, tokens.input),
+            output_tokens=tokens.output,
+            reasoning_tokens=tokens.reasoning,
+            cost_nano_usd=billed.cost_nano_usd if billed else 0,
+            priced=billed is None or billed.priced,
+            latency_ms=round(seconds * 1000),
+        ),
         reuse_digest=sent.reuse_digest,
     )
     # A credit held for an earlier platform attempt is given back where an own key completed it.

@@ -20,6 +20,12 @@ PENDING_LIMIT_MS = 10 * 60 * 1000
 
 NO_QUOTA = "no_quota"
 
+_NAMED: tuple[tuple[tuple[str, ...], ProviderChoice], ...] = (
+    (("claude",), ProviderChoice.ANTHROPIC),
+    (("gpt-", "chatgpt-", "o1", "o3", "o4", "ft:"), ProviderChoice.OPENAI),
+)
+"""How the providers name their models, by their lists of models."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnKey:
@@ -83,6 +89,19 @@ class Refuse:
 
 
 Decision = UseOwn | UsePlatform | AwaitVerdict | Refuse
+
+
+def choice_of(wanted: ProviderChoice, model: str | None) -> ProviderChoice:
+    """Whom a request leaves the choice to: `auto` with a model can only mean who has that model.
+
+    A model whose name tells nothing leaves it open.
+    """
+    if wanted is not ProviderChoice.AUTO or model is None:
+        return wanted
+    for prefixes, provider in _NAMED:
+        if model.lower().startswith(prefixes):
+            return provider
+    return wanted
 
 
 def decide(situation: Situation) -> Decision:

@@ -6,11 +6,20 @@ Each function writes all of it in the caller's one transaction.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import Connection
 
-from events import AnalysisCompleted, AnalysisFailed, AnalysisSkipped, CreditsExhausted, Operation
+from events import (
+    AnalysisCompleted,
+    AnalysisFailed,
+    AnalysisSkipped,
+    CallUsage,
+    CreditsExhausted,
+    Operation,
+    Provenance,
+    Provider,
+)
 from store import accounts, analyses, budgets, credits, ledger
 from store.engine import after_commit
 from workers.analyses import spending, texts
@@ -141,8 +150,8 @@ def complete_without_call(
         provider_request_id=None,
     )
     record(app, connection, row)
-    by = "rules" if found.reused_from is None else "reuse"
-    finish_completed(app, connection, request, found, by=by, credential="none", usage={})
+    by: Literal["rules", "reuse"] = "rules" if found.reused_from is None else "reuse"
+    finish_completed(app, connection, request, found, by=by, credential="none", usage=CallUsage())
     release_credit(connection, request, spent=False)
 
 
@@ -152,9 +161,9 @@ def finish_completed(
     request: analyses.Request,
     found: Found,
     *,
-    by: str,
-    credential: str,
-    usage: dict[str, Any],
+    by: Literal["model", "rules", "reuse"],
+    credential: Literal["byok", "platform", "none"],
+    usage: CallUsage,
     reuse_digest: bytes | None = None,
 ) -> None:
     """Write the result and tell of it, with where it comes from.
@@ -178,23 +187,24 @@ def finish_completed(
         answered_by=by,
         credential=credential,
         result=found.signals,
-        usage=usage,
+        usage=usage.model_dump(),
         prompt_version=version,
         result_text=texts.stored(app, connection, account, request_id, found.texts),
         reuse_digest=reuse_digest,
     )
-    provenance = {
-        "by": by,
-        "credential": credential,
-        "key_id": request.key_id if by == "model" else None,
-        "provider": request.provider if by == "model" else None,
-        "model": request.model if by == "model" else None,
-        "fallback_reason": request.fallback_reason if by == "model" else None,
-        "prompt_version": version,
-        "attempts": request.attempt,
-        "usage": usage,
-        "reused_from": found.reused_from,
-    }
+    called = request if by == "model" else None
+    provenance = Provenance(
+        by=by,
+        credential=credential,
+        key_id=called and called.key_id,
+        provider=Provider(called.provider) if called and called.provider else None,
+        model=called and called.model,
+        fallback_reason=called and called.fallback_reason,
+        prompt_version=version,
+        attempts=request.attempt,
+        usage=usage,
+        reused_from=found.reused_from,
+    )
     app.emit(
         connection,
         AnalysisCompleted(

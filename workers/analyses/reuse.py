@@ -1,8 +1,9 @@
 """Reuse: an account that asks the same again gets the answer that it got before, and no call.
 
-The same is: the same operation in the same wording, of the same provider and model wanted, with
-the same own categories where they matter, about the same content. What is compared is a digest
-under the account's own data key, so that a stolen database cannot be searched for a known mail.
+The same is: the same operation in the same wording, of the same provider and model, wanted or
+configured, with the same own categories where they matter, about the same content. What is
+compared is a digest under the account's own data key, so that a stolen database cannot be searched
+for a known mail.
 """
 
 import hashlib
@@ -11,11 +12,12 @@ from collections.abc import Iterable
 
 from sqlalchemy import Connection
 
-from events import MailInput, Operation
+from events import MailInput, Operation, Provider
 from events.analyses import AnalysisInput
 from store import accounts, analyses
 from store.masterkeys import DoesNotOpen
 from workers.analyses import texts
+from workers.analyses.categories import own_categories
 from workers.analyses.characters import clean
 from workers.analyses.ending import Found
 from workers.analyses.operations import operation_of
@@ -45,13 +47,14 @@ def digest_of(
     if not app.settings.reuse_hours:
         return None
     operation = operation_of(Operation(request.operation))
-    own = [account.custom_categories, account.category_overrides]
+    own = [list(own_categories(app, account)), account.category_overrides]
+    models = [app.settings.model(provider, operation.name) for provider in Provider]
     question = [
         "reuse",
         request.operation,
         operation.prompt_version,
         request.provider_wanted,
-        request.model_wanted,
+        request.model_wanted or models,
         own if operation.uses_categories else None,
         content.hex(),
     ]

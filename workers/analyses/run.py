@@ -41,6 +41,7 @@ from workers.analyses.credential import (
     Situation,
     UseOwn,
     UsePlatform,
+    choice_of,
     decide,
 )
 from workers.analyses.inputs import read_input
@@ -414,7 +415,8 @@ def _act(
             request_id=request.request_id,
             operation=Operation(request.operation),
             provider=provider,
-            model=request.model_wanted or app.settings.model(provider),
+            model=request.model_wanted
+            or app.settings.model(provider, Operation(request.operation)),
             key_id=key_id,
             fallback=fallback,
             attempt=request.attempt + 1,
@@ -510,7 +512,7 @@ def _send(app: App, claimed: _Claimed, given: AnalysisInput) -> None:
     question: Question | None = None
     outcome: Answer | Failure
     try:
-        question = spending.question_of(sent.operation, given, claimed.account, sent.model)
+        question = spending.question_of(app, sent.operation, given, claimed.account, sent.model)
         outcome = _ask(app, claimed, question)
     except Exception as error:  # noqa: BLE001 -- the attempt is on the books and must be ended
         log.error("analysis_failed", error=type(error).__name__, request_id=sent.request_id)
@@ -590,7 +592,7 @@ def _situation(
     now: int,
 ) -> Situation:
     return Situation(
-        choice=ProviderChoice(request.provider_wanted),
+        choice=choice_of(ProviderChoice(request.provider_wanted), request.model_wanted),
         plan_includes_byok=app.includes_byok(account.plan, account.plan_status),
         own={
             Provider(provider): OwnKey(

@@ -14,10 +14,11 @@ from functools import lru_cache
 from pydantic import BaseModel
 from sqlalchemy import Connection
 
-from events import BudgetReached, CategoryOverride, CustomCategory, Operation, Provider
+from events import BudgetReached, Operation, Provider
 from events.analyses import AnalysisInput
 from store import accounts, analyses, budgets, keys, months
 from store.budgets import Budget
+from workers.analyses.categories import vocabulary_parts
 from workers.analyses.operations import operation_of
 from workers.app import App
 from workers.pricing import dearest_price
@@ -31,14 +32,12 @@ ENVELOPE_TOKENS = 512
 
 
 def question_of(
-    operation: Operation, given: AnalysisInput, account: accounts.Account, model: str
+    app: App, operation: Operation, given: AnalysisInput, account: accounts.Account, model: str
 ) -> Question:
     """What a provider is asked about `given`, in the account's vocabulary."""
+    categories, overrides = vocabulary_parts(app, account)
     return operation_of(operation).question(
-        given,
-        model=model,
-        categories=[CustomCategory.model_validate(c) for c in account.custom_categories],
-        overrides=[CategoryOverride.model_validate(o) for o in account.category_overrides],
+        given, model=model, categories=categories, overrides=overrides
     )
 
 
@@ -78,8 +77,9 @@ def reserve(
     now: int,
 ) -> Budget | None:
     """Reserve what the request's next attempt may cost; the budget that has not as much left."""
-    model = request.model_wanted or app.settings.model(provider)
-    question = question_of(Operation(request.operation), given, account, model)
+    operation = Operation(request.operation)
+    model = request.model_wanted or app.settings.model(provider, operation)
+    question = question_of(app, operation, given, account, model)
     # A token is at least one byte of what is sent.
     sent = (question.system, question.user, _schema_text(question.schema))
     most = ENVELOPE_TOKENS + sum(len(part.encode()) for part in sent)

@@ -7,7 +7,7 @@ from typing import Any
 import redis
 from sqlalchemy.exc import SQLAlchemyError
 
-from events import Provider
+from events import Operation, Provider
 from events.broker import BrokerAway, PublishingBroker
 from store import leases, migrate
 from store.masterkeys import MasterKeyMissing, MasterKeyUnavailable
@@ -110,9 +110,18 @@ def _provider(provider: Provider) -> Callable[[App], str]:
         where = app.settings.base_url(provider) or "the provider's own endpoint"
         name = "sandbox, " if app.settings.uses_sandbox(provider) else ""
         platform = "with" if app.settings.platform_key(provider) else "without"
-        return f"{name}{where}, {platform} a platform key, model {app.settings.model(provider)}"
+        return f"{name}{where}, {platform} a platform key, model {_models(app, provider)}"
 
     return check
+
+
+def _models(app: App, provider: Provider) -> str:
+    """The model of the provider, and those of the operations that have another."""
+    usual = app.settings.model(provider)
+    own = {operation: app.settings.model(provider, operation) for operation in Operation}
+    return ", ".join(
+        (usual, *(f"{name}: {model}" for name, model in own.items() if model != usual))
+    )
 
 
 _CHECKS: dict[str, Callable[[App], str]] = {

@@ -142,6 +142,7 @@ def described(account: str, days: int, card: UsageCard) -> dict[str, Any]:
         "operations": card.total.operations,
         "total_cost_usd": str(card.total.cost_usd),
         "tokens": card.total.tokens,
+        "cached_input_share": card.total.cached_share,
         "byok_share": card.byok_share,
         "provider_distribution": card.provider_distribution,
         **{name: getattr(card.total, name) for name in _COUNTED},
@@ -190,6 +191,7 @@ def show_card(account: str, days: int, card: UsageCard) -> None:
     made.add_row("operations", str(card.total.operations))
     made.add_row("total cost", f"${card.total.cost_usd:.6f}")
     made.add_row("tokens used", f"{card.total.tokens:,}")
+    made.add_row("input from cache", f"{card.total.cached_share:.0%}")
     if card.byok_share is not None:
         made.add_row("BYOK share", f"{card.byok_share:.0%}")
     for provider, share in card.provider_distribution.items():

@@ -94,12 +94,14 @@ def test_each_mail_of_a_directory_gives_one_line_in_a_terminal_state(mailbox: Ma
     assert len({line["request_id"] for line in mailbox.own}) == len(mailbox.own)
     for line in mailbox.by_model:
         assert line["result"]["category"]
-        assert line["attempts"] == 1
+        assert (line["attempts"], line["prompt_version"]) == (1, "classify-1")
+        assert line["fallback_reason"] is None
         assert line["credential"] == ("byok" if line in mailbox.own else "platform")
     by_rules = [line for line in mailbox.completed if line["by"] == "rules"]
     assert by_rules, "none of the shipped mails is answered by rules"
     for line in by_rules:
-        assert (line["credential"], line["key_id"], line["usage"]) == ("none", None, {})
+        assert (line["credential"], line["key_id"]) == ("none", None)
+        assert (line["usage"]["cost_nano_usd"], line["usage"]["input_tokens"]) == (0, 0)
 
 
 def test_the_usage_card_adds_up_to_the_lines(usage: dict[str, Any], mailbox: Mailbox) -> None:

@@ -9,7 +9,7 @@ import pytest
 from pydantic import SecretStr
 from redis.connection import parse_url
 
-from events import Provider
+from events import Operation, Provider
 from workers.settings import (
     SECRETS,
     ConfigurationError,
@@ -437,6 +437,36 @@ def test_lists_are_written_with_commas(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     assert settings.plans == ("pro", "business")
     assert settings.platform_order == (ANTHROPIC, OPENAI)
+
+
+def test_an_operation_has_its_own_model_where_one_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = load(
+        monkeypatch,
+        BYOK_OPENAI_MODEL="gpt-unit-1",
+        BYOK_OPENAI_MODELS=" summarize = gpt-unit-small, reply=ft:gpt-unit:acme/1 ,",
+        BYOK_ANTHROPIC_MODELS="classify=claude-unit-2",
+    )
+    assert settings.model(OPENAI) == settings.model(OPENAI, Operation.CLASSIFY) == "gpt-unit-1"
+    assert settings.model(OPENAI, Operation.SUMMARIZE) == "gpt-unit-small"
+    assert settings.model(OPENAI, Operation.REPLY) == "ft:gpt-unit:acme/1"
+    assert settings.model(ANTHROPIC, Operation.CLASSIFY) == "claude-unit-2"
+    assert settings.model(ANTHROPIC, Operation.REPLY) == settings.anthropic_model
+
+
+@pytest.mark.parametrize(
+    "wrong", ["gpt-unit-1", "reply=", "reply=a b", "draft=gpt-unit-1", "reply=a,reply=b"]
+)
+def test_a_list_of_models_that_is_none_is_told_in_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, wrong: str
+) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        load(monkeypatch, BYOK_OPENAI_MODELS=wrong)
+    said = str(caught.value)
+    assert said.startswith("BYOK_OPENAI_MODELS is wrong: ")
+    assert "gpt-unit" not in said
+    assert said.endswith(".")
 
 
 def test_settings_apart_take_no_service_of_the_environment(

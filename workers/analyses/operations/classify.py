@@ -112,10 +112,12 @@ def check(value: BaseModel) -> Signals:
     """Turn the answer to a `question` into signals.
 
     - An own category counts from its threshold on. One that does comes before a built-in; of two,
-      the one with the higher priority, then the surer one.
+      the one with the higher priority, then the surer one. So does a built-in that the account
+      gave a threshold or a priority.
     - `is_cold_outreach` makes the category `cold_email`, unless an own category counts or the
       account disabled it, and wins over `needs_response`.
-    - The account's own urgency and sentiment count from their thresholds on.
+    - The account's own urgency and sentiment count from their thresholds on. A built-in one that
+      the account gave a threshold is held against the confidence in the whole answer.
 
     Raises `AnswerOffVocabulary` where a value is not in the vocabulary or not within its range.
     """
@@ -127,8 +129,8 @@ def check(value: BaseModel) -> Signals:
         category, category_confidence, alternative = COLD_EMAIL, None, category
     return Signals(
         category=category,
-        urgency=answer["urgency"],
-        sentiment=answer["sentiment"],
+        urgency=_built_in(answer, "urgency", vocabulary),
+        sentiment=_built_in(answer, "sentiment", vocabulary),
         is_spam=answer["is_spam"],
         is_automated=answer["is_automated"],
         is_cold_outreach=cold,
@@ -168,16 +170,15 @@ def _category(
     answer: dict[str, Any], vocabulary: Vocabulary
 ) -> tuple[str, float | None, str | None]:
     """The category that counts, how sure the model is of it, and what comes second."""
-    own = vocabulary.own_of("category")
     counting: list[tuple[int, float, str]] = []
     for key, confidence in (
         (answer["category"], answer["category_confidence"]),
         (answer["alternative_category"], answer["alternative_confidence"] or 0.0),
     ):
-        if key in own and _reaches(confidence, own[key]):
-            counting.append((own[key].priority, confidence, key))
-        elif key is not None and key not in own:
-            counting.append((0, confidence, key))
+        if key is not None:
+            priority, threshold = vocabulary.standing("category", key)
+            if _reaches(confidence, threshold):
+                counting.append((priority, confidence, key))
     # Stable: of two built-ins the model's first choice stays first, whatever its numbers say.
     counting.sort(key=lambda one: (-one[0], -one[1] if one[0] else 0.0))
     if not counting:
@@ -191,12 +192,18 @@ def _custom(answer: dict[str, Any], kind: Kind, vocabulary: Vocabulary) -> str |
     if key is None:
         return None
     confidence: float = answer[f"custom_{kind}_confidence"] or 0.0
-    return key if _reaches(confidence, vocabulary.own_of(kind)[key]) else None
+    return key if _reaches(confidence, vocabulary.standing(kind, key)[1]) else None
 
 
-def _reaches(confidence: float, own: CustomCategory) -> bool:
+def _built_in(answer: dict[str, Any], kind: Kind, vocabulary: Vocabulary) -> str:
+    key: str = answer[kind]
+    counts = _reaches(answer["confidence"], vocabulary.standing(kind, key)[1])
+    return key if counts else LAST_RESORT[kind]
+
+
+def _reaches(confidence: float, threshold: int) -> bool:
     # Rounded, as 0.55 x 100 is 55.000000000000007 and 0.57 x 100 is 56.99999999999999.
-    return round(confidence * 100, 6) >= own.confidence_threshold
+    return round(confidence * 100, 6) >= threshold
 
 
 @lru_cache(maxsize=256)  # a class takes 30 kB and 3 ms to build

@@ -50,6 +50,9 @@ LAST_RESORT: Mapping[Kind, str] = {
 OWN_CHARACTERS = 24_000
 """Of an account's own categories in a prompt, by priority; what is beyond is not offered."""
 
+EDITED_CHARACTERS = 12_000
+"""Of what an account added to the built-ins, in their order; of those beyond, the description."""
+
 _LISTED = 15
 """Keywords, sender patterns and examples of one category that are shown, each kind."""
 
@@ -58,14 +61,15 @@ _LISTED = 15
 class Vocabulary:
     """What may be answered, of each kind: built-in keys with what they mean, and own ones.
 
-    `own` is ordered by priority, the higher first. Hashable, so that what is built from it
-    is built once.
+    `own` is ordered by priority, the higher first. `edited` are the built-ins' overrides. Hashable,
+    so that what is built from it is built once.
     """
 
     category: tuple[tuple[str, str], ...]
     urgency: tuple[tuple[str, str], ...]
     sentiment: tuple[tuple[str, str], ...]
     own: tuple[CustomCategory, ...]
+    edited: tuple[CategoryOverride, ...]
     cold_email: bool
 
     def built_in(self, kind: Kind) -> tuple[tuple[str, str], ...]:
@@ -82,6 +86,17 @@ class Vocabulary:
         """The account's own of a kind by key, by priority."""
         return {own.key: own for own in self.own if own.type == kind}
 
+    def standing(self, kind: Kind, key: str) -> tuple[int, int]:
+        """The priority of a key, and the confidence in per cent from which on it counts.
+
+        A built-in that the account did not edit has neither.
+        """
+        known: tuple[CustomCategory | CategoryOverride, ...] = (*self.own, *self.edited)
+        for one in known:
+            if (one.type, one.key) == (kind, key):
+                return one.priority or 0, one.confidence_threshold or 0
+        return 0, 0
+
 
 def vocabulary_of(
     categories: Sequence[CustomCategory] = (), overrides: Sequence[CategoryOverride] = ()
@@ -92,13 +107,18 @@ def vocabulary_of(
     override. Of two with the same key the first by priority counts.
     """
     edits = {(edit.type, edit.key): edit for edit in overrides}
+    room = EDITED_CHARACTERS
 
     def built_in(kind: Kind) -> tuple[tuple[str, str], ...]:
+        nonlocal room
         terms: list[tuple[str, str]] = []
         for key, meaning in BUILT_IN[kind].items():
             edit = edits.get((kind, key))
             if edit is None or edit.enabled or key == LAST_RESORT[kind]:
-                terms.append((key, one_line((edit and edit.description) or meaning)))
+                told = one_line((edit and edit.description) or meaning)
+                more = _more(edit)
+                room -= len(more)
+                terms.append((key, f"{told} {more}" if more and room >= 0 else told))
         return tuple(terms)
 
     cold = edits.get(("category", COLD_EMAIL))
@@ -107,6 +127,11 @@ def vocabulary_of(
         urgency=built_in("urgency"),
         sentiment=built_in("sentiment"),
         own=_own(categories),
+        edited=tuple(
+            edit
+            for edit in edits.values()
+            if edit.key in BUILT_IN[edit.type] and (edit.priority or edit.confidence_threshold)
+        ),
         cold_email=cold is None or cold.enabled,
     )
 
@@ -127,17 +152,30 @@ def _own(categories: Sequence[CustomCategory]) -> tuple[CustomCategory, ...]:
 
 def described(own: CustomCategory) -> str:
     """Return one line of JSON that tells a model of `own`. Data only: nothing is evaluated."""
-    lists = {
-        "keywords": own.keywords,
-        "senders": own.sender_patterns,
-        "subjects_that_fit": own.positive_examples,
-        "subjects_that_do_not": own.negative_examples,
+    named = {"key": own.key, "name": own.display_name, "description": own.description}
+    return _as_data(named | _details(own))
+
+
+def _more(edit: CategoryOverride | None) -> str:
+    """What an account added to a built-in beside its description, as `described` tells it."""
+    added = {"name": edit.display_name, **_details(edit)} if edit else {}
+    return _as_data(added) if any(added.values()) else ""
+
+
+def _details(one: CustomCategory | CategoryOverride) -> dict[str, str | Sequence[str] | None]:
+    return {
+        "definition": one.definition_prompt,
+        "keywords": one.keywords,
+        "senders": one.sender_patterns,
+        "subjects_that_fit": one.positive_examples,
+        "subjects_that_do_not": one.negative_examples,
     }
-    fields: dict[str, object] = {
-        "key": own.key,
-        "name": one_line(own.display_name),
-        "description": one_line(own.description),
-        "definition": one_line(own.definition_prompt),
+
+
+def _as_data(fields: Mapping[str, str | Sequence[str] | None]) -> str:
+    shown = {
+        name: one_line(value) if isinstance(value, str) else [one_line(v) for v in value[:_LISTED]]
+        for name, value in fields.items()
+        if value
     }
-    fields |= {name: [one_line(item) for item in items[:_LISTED]] for name, items in lists.items()}
-    return escaped_json({name: value for name, value in fields.items() if value})
+    return escaped_json({name: value for name, value in shown.items() if value})

@@ -17,6 +17,7 @@ from workers.analyses.credential import (
     Situation,
     UseOwn,
     UsePlatform,
+    choice_of,
     decide,
 )
 
@@ -281,3 +282,21 @@ def test_the_platform_never_pays_for_a_key_that_does_not_allow_it(
         if k.status is KeyStatus.VALID and k.reason != "no_quota" and k.in_doubt_ms is None
     ]
     assert isinstance(found, UseOwn) == bool(usable)
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        ("claude-haiku-5-5", ProviderChoice.ANTHROPIC),
+        ("gpt-5.4-mini", ProviderChoice.OPENAI),
+        ("o3", ProviderChoice.OPENAI),
+        ("ft:gpt-5.4:acme", ProviderChoice.OPENAI),
+        ("something-else", ProviderChoice.AUTO),
+        (None, ProviderChoice.AUTO),
+    ],
+)
+def test_auto_with_a_model_means_the_provider_that_has_it(
+    model: str | None, expected: ProviderChoice
+) -> None:
+    assert choice_of(ProviderChoice.AUTO, model) is expected
+    assert choice_of(ProviderChoice.OPENAI, model) is ProviderChoice.OPENAI

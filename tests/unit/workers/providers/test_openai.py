@@ -56,7 +56,13 @@ def test_the_stable_part_goes_first_and_nothing_is_stored(kit: ModuleType) -> No
     ]
     assert body["max_completion_tokens"] == 77
     assert body["store"] is False
-    assert set(body) == {"model", "messages", "response_format", "max_completion_tokens", "store"}
+    assert set(body) == {
+        *("model", "messages", "response_format", "max_completion_tokens", "store"),
+        "prompt_cache_key",
+    }
+    # It leads prompts that begin alike to one machine, and tells nothing of what they say.
+    assert len(body["prompt_cache_key"]) == 32
+    assert "mail" not in body["prompt_cache_key"]
     assert str(script.requests[0].url) == "https://openai.invalid/v1/chat/completions"
 
 
