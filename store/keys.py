@@ -29,6 +29,10 @@ FIRST_LOOK_SECONDS = 5
 """The scheduler has a new key validated after this, if the message after the commit was lost."""
 
 
+SHOWN_FROM = 20
+"""Of a shorter key not even the last four characters are shown; the providers' have 51 or more."""
+
+
 class KeyIdTaken(ValueError):
     """The key id belongs to another account, or to a later key for the other provider."""
 
@@ -131,6 +135,14 @@ def set_settings(
             "budget_nano_usd": None if budget_usd is None else int(budget_usd * NANO),
         },
     )
+
+
+def last4_of(api_key: str) -> str:
+    """What of a key is shown: its last four characters, or nothing where it is too short for that.
+
+    Four of twelve that nobody knows would be a good part of the secret.
+    """
+    return api_key[-4:] if len(api_key) >= SHOWN_FROM else ""
 
 
 def claim_id(

@@ -201,7 +201,7 @@ def _put(
         status, reason = KeyStatus.PENDING, ""
         stored = app.vault.store_key(secret, account=account, provider=provider, key_id=data.key_id)
         fingerprint = app.vault.fingerprint(connection, secret, cause.now)
-        last4 = secret[-4:]
+        last4 = keys.last4_of(secret)
         # The message sent after the commit is the fast way; the scheduler is the sure one.
         validate_at = cause.now + keys.FIRST_LOOK_SECONDS * 1000
     return keys.put(

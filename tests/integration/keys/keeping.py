@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
+from click.testing import CliRunner
 from sqlalchemy import select
 
 from metrics.instruments import Instruments
@@ -17,7 +19,9 @@ from store.masterkeys import LocalKeyRing
 from store.schema import data_keys, key_history, provider_keys
 from store.vault import StoredKey, Vault
 from tests.unit.workers.standins import START, Clockwork
+from workers import logs
 from workers.app import App
+from workers.cli import main
 
 ROOT = Path(__file__).parents[3]
 ONE, TWO, THREE = (bytes([byte]) * 32 for byte in (1, 2, 3))
@@ -131,19 +135,12 @@ def counted(instruments: Instruments, reason: str) -> float:
 
 def byok(app: App, *arguments: str, **environment: str) -> tuple[int, dict[str, Any], str]:
     """Run a command on the app's store; its exit code, its JSON (if any), and its stderr."""
-    settings = app.settings
     ran = subprocess.run(
-        [sys.executable, "-m", "workers.cli", *arguments],
+        [sys.executable, "-m", "workers.cli.main", *arguments],
         cwd=ROOT,
         env={
             **{name: os.environ[name] for name in ("PATH", "TMPDIR") if name in os.environ},
-            "BYOK_STATE_DIR": str(settings.state_dir),
-            "BYOK_BROKER_URL": settings.effective_broker_url,
-            "BYOK_REDIS_URL": settings.effective_redis_url,
-            # Through the engine: a test's app has a database of its own beside its settings.
-            "BYOK_DATABASE_URL": app.database.url.render_as_string(hide_password=False),
-            "BYOK_MASTER_KEYS": _given(settings.master_keys),
-            "BYOK_SEALING_KEYS": _given(settings.sealing_keys),
+            **environment_of(app),
             **environment,
         },
         capture_output=True,
@@ -153,6 +150,36 @@ def byok(app: App, *arguments: str, **environment: str) -> tuple[int, dict[str, 
     )
     assert "Traceback" not in ran.stderr, ran.stderr
     return ran.returncode, json.loads(ran.stdout) if ran.stdout else {}, ran.stderr
+
+
+def command(app: App, *arguments: str) -> dict[str, Any]:
+    """Run a command that must succeed on the app's store, in this process; its JSON.
+
+    A process of its own costs more than most tests.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        # This process's logging is the tests' own.
+        patch.setattr(logs, "set_up", lambda _level: None)
+        for name, value in environment_of(app).items():
+            patch.setenv(name, value)
+        done = CliRunner().invoke(main.app, list(arguments))
+    assert done.exit_code == 0, (arguments, done.output, done.exception)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def environment_of(app: App) -> dict[str, str]:
+    """What a command needs in its environment to work on the app's store."""
+    settings = app.settings
+    return {
+        "BYOK_STATE_DIR": str(settings.state_dir),
+        "BYOK_BROKER_URL": settings.effective_broker_url,
+        "BYOK_REDIS_URL": settings.effective_redis_url,
+        # Through the engine: a test's app has a database of its own beside its settings.
+        "BYOK_DATABASE_URL": app.database.url.render_as_string(hide_password=False),
+        "BYOK_MASTER_KEYS": _given(settings.master_keys),
+        "BYOK_SEALING_KEYS": _given(settings.sealing_keys),
+    }
 
 
 def _given(secret: Any) -> str:
