@@ -134,7 +134,7 @@ OUTBOX_KIND = label("kind", "usage", "event", "rewrite")
 SWEEP = label(
     "sweep",
     *("relay_usage", "relay_events", "rewrite_queue_file", "due_analyses", "due_validations"),
-    *("due_waiting_events", "dead_processes", "orphaned_requests", "lost_probes"),
+    *("due_waiting_events", "dead_processes", "orphaned_requests", "lost_attempts"),
     *("past_cooldowns", "ledger_months"),
 )
 UNOPENED = label("reason", "DoesNotOpen", "MasterKeyMissing", "MasterKeyUnavailable")

@@ -10,7 +10,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, and_, bindparam, func, insert, or_, select, update
+from sqlalchemy import (
+    Connection,
+    Row,
+    Select,
+    and_,
+    bindparam,
+    func,
+    insert,
+    or_,
+    select,
+    tuple_,
+    update,
+)
 
 from store.schema import accounts, analyses, attempts, processes
 from store.statements import insert_ignore, insert_into
@@ -483,6 +495,61 @@ def orphans(connection: Connection, started_before: int, limit: int) -> list[tup
         .limit(limit)
     )
     return [(account_id, request_id) for account_id, request_id in rows]
+
+
+def any_lost_attempt(connection: Connection, started_before: int) -> bool:
+    """Whether `give_up_lost_attempts` would find anything; a plain read."""
+    return bool(_lost_attempts(connection, started_before, 1))
+
+
+def give_up_lost_attempts(connection: Connection, started_before: int, now: int, limit: int) -> int:
+    """Make attempts `unknown` that nobody will end and that no running request waits for; how many.
+
+    They are billed validations, and calls whose request ended while they were under way (its
+    account was deleted, say). Nobody will end one whose process holds no lease any more, or that
+    was started before `started_before` (Unix ms), which is longer ago than any call takes.
+    """
+    lost = _lost_attempts(connection, started_before, limit)
+    if not lost:
+        return 0
+    return connection.execute(
+        update(attempts)
+        .where(
+            tuple_(attempts.c.account_id, attempts.c.request_id, attempts.c.attempt).in_(lost),
+            attempts.c.state == "started",
+        )
+        .values(state="unknown", outcome="worker_lost", ended_at=now)
+    ).rowcount
+
+
+def _lost_attempts(
+    connection: Connection, started_before: int, limit: int
+) -> list[tuple[str, str, int]]:
+    run = and_(
+        analyses.c.account_id == attempts.c.account_id,
+        analyses.c.request_id == attempts.c.request_id,
+        analyses.c.attempt == attempts.c.attempt,
+        analyses.c.state == RUNNING,
+    )
+    rows = connection.execute(
+        select(attempts.c.account_id, attempts.c.request_id, attempts.c.attempt)
+        .select_from(
+            attempts.outerjoin(analyses, run).outerjoin(
+                processes, processes.c.process_id == attempts.c.process_id
+            )
+        )
+        .where(
+            attempts.c.state == "started",
+            analyses.c.request_id.is_(None),
+            or_(
+                processes.c.process_id.is_(None),
+                processes.c.stopped_at.is_not(None),
+                attempts.c.started_at < started_before,
+            ),
+        )
+        .limit(limit)
+    )
+    return [(account_id, request_id, attempt) for account_id, request_id, attempt in rows]
 
 
 def give_up_attempt(connection: Connection, request: Request, outcome: str, now: int) -> None:

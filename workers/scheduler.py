@@ -12,7 +12,7 @@ import structlog
 from events import Provider
 from events.analyses import ANALYSES_QUEUE
 from events.broker import actor_of
-from store import analyses, cooldowns, gate, leases, probes, waiting
+from store import analyses, cooldowns, gate, leases, waiting
 from store.engine import after_commit
 from workers.analyses import ending
 from workers.analyses.retry import UNKNOWN_ALLOWED
@@ -127,14 +127,14 @@ def orphaned_requests(app: App) -> int:
     return len(orphans)
 
 
-def lost_probes(app: App) -> int:
-    """Make billed validations `unknown` whose process died before it wrote down what they told."""
+def lost_attempts(app: App) -> int:
+    """List calls of dead processes as unknown that no running request waits for: probes, too."""
     now = app.effects.now_ms()
     with app.database.read() as connection:
-        if not probes.any_lost(connection, now - CALL_LIMIT_MS):
+        if not analyses.any_lost_attempt(connection, now - CALL_LIMIT_MS):
             return 0
     with app.database.write() as connection:
-        lost = probes.give_up_lost(connection, now - CALL_LIMIT_MS, now)
+        lost = analyses.give_up_lost_attempts(connection, now - CALL_LIMIT_MS, now, BATCH)
     app.instruments.unknown_attempts.inc(lost)
     return lost
 
@@ -192,7 +192,7 @@ SWEEPS: tuple[Sweep, ...] = (
     due_waiting_events,
     dead_processes,
     orphaned_requests,
-    lost_probes,
+    lost_attempts,
     past_cooldowns,
     ledger_months,
 )

@@ -140,7 +140,9 @@ def _still(connection: Connection, key: keys.KeyRecord) -> keys.KeyRecord | None
 def _conclude(app: App, key: keys.KeyRecord, outcome: Proof | Failure) -> None:
     with app.database.write() as connection:
         gate.alone(connection, key.account_id)
-        _end_probe(app, connection, key, outcome)
+        if not _end_probe(app, connection, key, outcome) and outcome.tokens is not None:
+            # Written down before, by a commit that this process did not hear of.
+            return
         _bill(app, connection, key, outcome)
         current = _still(connection, key)
         if current is not None:
@@ -207,8 +209,11 @@ def _next_look(
 
 def _end_probe(
     app: App, connection: Connection, key: keys.KeyRecord, outcome: Proof | Failure
-) -> None:
-    """End the billed call that was noted, if there was one; also one that was given up before."""
+) -> bool:
+    """End the billed call that was noted, also one that was given up before.
+
+    False where there was none, or where it was ended already.
+    """
     lost = outcome.is_lost if isinstance(outcome, Failure) else outcome.tokens is None
     state = "answered" if outcome.tokens is not None else "unknown" if lost else "failed"
     probe = _probe_of(key)
@@ -224,6 +229,7 @@ def _end_probe(
     )
     if ended and state == "unknown":
         after_commit(connection, app.instruments.unknown_attempts.inc)
+    return ended
 
 
 def _bill(app: App, connection: Connection, key: keys.KeyRecord, outcome: Proof | Failure) -> None:

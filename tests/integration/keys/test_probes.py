@@ -89,7 +89,7 @@ def test_a_process_that_dies_between_probe_and_verdict_leaves_an_unknown_one(
         validation.validate(doomed, key_id)
     monkeypatch.undo()
     # Nobody is told that it was started in vain, as long as its process may still end it.
-    assert scheduler.lost_probes(road.app) == 0
+    assert scheduler.lost_attempts(road.app) == 0
     assert [probe.state for probe in probes_of(road, key_id)] == ["answered", "started"]
     doomed.lease.release()
     road.until(lambda: [p.state for p in probes_of(road, key_id)] == ["answered", "unknown"])

@@ -209,6 +209,13 @@ class Desk:
         self.lease.process_id += "'"
         self.begin()
 
+    def die(self) -> None:
+        """The process dies in the scheduler's eyes, and is not started again."""
+        with self.app.database.write() as connection:
+            leases.end(connection, self.lease.process_id, self.app.effects.now_ms())
+        scheduler.orphaned_requests(self.app)
+        scheduler.lost_attempts(self.app)
+
     def begin(self) -> None:
         """Take a lease."""
         with self.app.database.write() as connection:
@@ -325,6 +332,26 @@ def test_without_credits_an_own_key_goes_on(desk: Desk) -> None:
 
 
 # What happens while the provider is asked
+
+
+class Killed(BaseException):
+    """Stands for the end of the process."""
+
+
+def test_a_call_is_listed_as_unknown_whose_request_ended_before_its_worker_died(
+    desk: Desk,
+) -> None:
+    def deleted_then_killed(_: Question) -> Answer:
+        desk.take(AccountDeleted(revision=2))
+        raise Killed
+
+    desk.provider.steps = [deleted_then_killed]
+    with pytest.raises(Killed):
+        desk.ask()
+    assert (desk.request().state, desk.attempts()) == ("skipped", ["started"])
+    desk.die()
+    # It may be on the bill, so it has to be on the list that the bill is held against.
+    assert (desk.request().state, desk.attempts()) == ("skipped", ["unknown"])
 
 
 def test_consent_that_is_withdrawn_in_a_call_leaves_no_result(desk: Desk) -> None:
