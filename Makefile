@@ -1,6 +1,6 @@
 # Every command sets itself up: an environment in .venv from pinned, hashed packages.
 .DEFAULT_GOAL := help
-.PHONY: help demo test simulate bench lint generated lock clean
+.PHONY: help demo test simulate bench lint generated sbom audit lock clean
 
 # The first interpreter that is new enough. Set PYTHON to choose another.
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
@@ -36,6 +36,14 @@ generated: $(DEV_STAMP) ## Write again what is made from code: metrics, rules, d
 	$(BIN)/python -m deploy.prometheus.rules
 	$(BIN)/python -m deploy.grafana.build
 	$(BIN)/byok contract write
+
+sbom: $(DEV_STAMP) ## The bill of materials of what runs (CycloneDX), from the lock.
+	@mkdir -p dist
+	$(BIN)/cyclonedx-py requirements --sv 1.6 --output-reproducible --pyproject pyproject.toml \
+		--mc-type application -o dist/byok-workers.cdx.json requirements.lock
+
+audit: $(DEV_STAMP) ## Known vulnerabilities of what runs (asks the advisories' service; fails where it does not answer).
+	$(BIN)/pip-audit --strict --disable-pip --require-hashes -r requirements.lock
 
 lock: $(DEV_STAMP) ## Pin the newest allowed versions with their hashes (needs uv).
 	uv pip compile pyproject.toml --extra build --universal --python-version 3.11 --upgrade \
