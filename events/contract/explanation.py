@@ -14,7 +14,7 @@ from events.contract import hpke, wire
 from events.contract.refusals import REFUSALS, Teller
 from events.envelope import MAX_EVENT_BYTES
 from events.publisher import DEPTH_LIMIT
-from events.redaction import LOOKS_LIKE_A_KEY, SEALED
+from events.redaction import LOOKS_LIKE_A_KEY, MIXED, SEALED
 from events.registry import INCOMING, QUEUES
 from events.signing import MOST_AHEAD, OLDEST
 from events.stream import EVENT_FIELD, STREAM
@@ -64,6 +64,7 @@ def _values() -> dict[str, str]:
         "answer_seconds": str(claims.ANSWER_SECONDS),
         "max_bytes": f"{MAX_EVENT_BYTES:,}",
         "looks_like_a_key": LOOKS_LIKE_A_KEY.pattern,
+        "mixed": MIXED.pattern,
         "sealed": SEALED.pattern,
         "refusals": _refusals(),
         "stream": STREAM,

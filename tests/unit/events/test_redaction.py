@@ -3,6 +3,8 @@
 import json
 import random
 import string
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +55,7 @@ FORMATS = [openai_project, openai_old, openai_other, anthropic, anthropic_token]
 @pytest.mark.parametrize("make", FORMATS)
 def test_every_key_of_a_known_format_is_taken_out_whole(make: Any) -> None:
     source = random.Random(20260101)  # noqa: S311 -- the same keys in every run
-    keys = [make(source) for _ in range(2_000)]
+    keys = [make(source) for _ in range(10_000)]
     for key in keys:
         assert redact(key) == REDACTED
     text = " ".join(f"key={key!r}," for key in keys)
@@ -97,6 +99,82 @@ def test_what_is_no_key_stays(text: str) -> None:
 def test_what_was_redacted_is_redacted_no_further() -> None:
     once = redact(f"a {anthropic(random.Random(1))} b")  # noqa: S311 -- as above
     assert redact(once) == once
+
+
+@pytest.mark.parametrize("make", FORMATS)
+def test_every_key_is_found_also_when_it_is_stuck_to_a_word(make: Any) -> None:
+    source = random.Random(20260102)  # noqa: S311 -- as above
+    for _ in range(10_000):
+        assert redact(f"thekeyis{make(source)}") == f"thekeyis{REDACTED}"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "task-management-software",
+        "noreply@helpdesk-notifications-europe.example",
+        "https://example.org/risk-assessment-of-the-year-2024",
+        "Ask-Me-Anything-With-The-Team",
+        "desk-booking-confirmations",
+        "DISK-REPLACEMENT-PROGRAM",
+    ],
+)
+def test_a_word_that_ends_like_the_beginning_of_a_key_is_none(text: str) -> None:
+    assert redact(text) == text
+    refuse_readable_keys({"data": {"custom_categories": [{"keywords": [text]}]}})
+
+
+def words_of_mails() -> list[str]:
+    """The words that stand in forty real mails, headers included."""
+    text = " ".join(path.read_bytes().decode("latin-1") for path in sorted(MAILS.glob("*.eml")))
+    return text.split()
+
+
+def test_ten_megabytes_of_mail_have_one_false_hit_at_most() -> None:
+    # Real words in another order, and as many of them joined as titles are joined in links.
+    source = random.Random(20260103)  # noqa: S311 -- as above
+    words = words_of_mails()
+    plain = [word.strip(".,:;!?\"'()<>").lower() for word in words]
+    short = [word for word in plain if word.isascii() and word.isalpha() and len(word) < 12]
+    short += ["task", "risk", "desk", "ask", "disk", "mask", "2024"] * (len(short) // 200)
+    hits = size = 0
+    while size < 10_000_000:
+        line = source.choices(words, k=1_000)
+        line += ["https://example.org/" + "-".join(source.choices(short, k=6)) for _ in range(50)]
+        text = " ".join(line)
+        size += len(text)
+        hits += redact(text).count(REDACTED)
+    assert hits <= 1
+
+
+ADVERSE = {
+    "prefixes": "sk-",
+    "prefixes of projects": "sk-proj-",
+    "prefixes of Anthropic": "sk-ant-api03-",
+    "words": "ask-",
+    "words, then letters": "ask-aaaaaaaaaaaaaaaaaaa",
+    "hyphens": "-",
+    "one letter": "s",
+    "too short by one": "sk-aaaaaaaaaaaaaaa ",
+    "keys": "sk-aaaaaaaaaaaaaaaaaaaaaa ",
+}
+
+
+@pytest.mark.parametrize("piece", ADVERSE.values(), ids=ADVERSE)
+def test_the_work_grows_as_the_text_does(piece: str) -> None:
+    def seconds(size: int) -> float:
+        text = "sk-" + piece * (size // len(piece))
+        took = []
+        for _ in range(3):
+            began = time.process_time_ns()
+            redact(text)
+            with suppress(EventRefused):
+                refuse_readable_keys({"data": text})
+            took.append(time.process_time_ns() - began)
+        return min(took) + 1e5
+
+    # 16 times the text: 16 times the work, or 256 times where the work grows with the square.
+    assert seconds(800_000) < 80 * seconds(50_000)
 
 
 @pytest.mark.parametrize("mail", sorted(MAILS.glob("*.eml")), ids=lambda path: path.stem)

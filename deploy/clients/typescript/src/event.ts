@@ -32,7 +32,9 @@ export const MAX_EVENT_BYTES = 262_144;
 const SPECVERSION = "1.0";
 const IDENTIFIER = /^[A-Za-z0-9][A-Za-z0-9._:@+-]{0,127}$/;
 const LOOKS_LIKE_A_KEY =
-  /sk-(?:(?:proj|svcacct|service|admin|None)-|ant-(?:api|admin|oat|ort)[0-9]{2}-)?[A-Za-z0-9_-]{16,}/;
+  /sk-(?:(?:proj|svcacct|service|admin|None)-|ant-(?:api|admin|oat|ort)[0-9]{2}-)?[A-Za-z0-9_-]{16,}/g;
+/** What a match holds that begins after a letter ("desk-booking-confirmations") and is a key all the same. */
+const MIXED = /[a-z][A-Z0-9]|[0-9][A-Za-z]|_/;
 const SEALED = /^v1\.[A-Za-z0-9_:@+-]{1,128}\.([A-Za-z0-9_-]+)$/;
 
 /** What an event is made of. */
@@ -109,7 +111,12 @@ export function refuseBadTexts(event: object): void {
 
 function showsAKey(text: string): boolean {
   const sealed = SEALED.exec(text)?.[1];
-  if (sealed === undefined) return LOOKS_LIKE_A_KEY.test(text);
+  if (sealed === undefined) {
+    for (const found of text.matchAll(LOOKS_LIKE_A_KEY)) {
+      if (!/[A-Za-z]/.test(text.charAt(found.index - 1)) || MIXED.test(found[0])) return true;
+    }
+    return false;
+  }
   return sealed.search(LOOKS_LIKE_A_KEY) === 0;
 }
 
