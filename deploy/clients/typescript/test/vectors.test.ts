@@ -130,6 +130,12 @@ const parts = {
   data: { key_id: "key-1" },
 } as const;
 
+test("a word in which the beginning of a key stands is no key, and a key behind a letter is one", async () => {
+  assert.equal(await reasonOf(() => refuseBadTexts({ keyword: "desk-booking-confirmations" })), "taken");
+  const stuck = "xsk-proj-not-a-real-key-Zq8vTn3LxW5pRk7Y";
+  assert.equal(await reasonOf(() => refuseBadTexts({ keyword: stuck })), "readable_key");
+});
+
 test("an event is refused whose account or id is no identifier", async () => {
   assert.equal(await reasonOf(() => makeEvent({ ...parts, account: "a b" })), "invalid_event");
   assert.equal(await reasonOf(() => makeEvent({ ...parts, id: "" })), "invalid_event");
