@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
@@ -14,7 +15,7 @@ import sqlalchemy
 import structlog
 from sqlalchemy.pool import StaticPool
 
-from events import Provider
+from events import Provider, claims
 from metrics.instruments import open_instruments
 from store import engine, migrate
 from store.engine import Database
@@ -166,7 +167,12 @@ class Simulation:
     def run(self) -> list[str]:
         """From the start to the audit; what did not hold."""
         self._store.reset()
-        with only_where_something_is_due(self.raw, self.world.wall):
+        clock = SimpleNamespace(monotonic=lambda: self.world.now / 1000)
+        # A publisher stands outside of the workers, and asks the machine for the time.
+        with (
+            patch.object(claims, "time", clock),
+            only_where_something_is_due(self.raw, self.world.wall),
+        ):
             self._run()
         return self.world.failures
 
