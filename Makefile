@@ -19,11 +19,11 @@ demo: $(RUN_STAMP) ## The main job on real mail, from nothing.
 test: $(DEV_STAMP) ## All tests, against real Valkey and SQLite and the real SDKs over HTTP.
 	@exec $(BIN)/python -m pytest -n 3 --dist loadgroup --no-loadscope-reorder $(ARGS)
 
-bench: $(DEV_STAMP) ## The figures: fairness beside a burst, on SQLite and PostgreSQL (5 minutes).
-	@exec $(BIN)/python -m tests.benchmarks.fairness $(ARGS)
-
 simulate: $(DEV_STAMP) ## Histories from seeds: SEEDS=1000000 runs on, SEED=7 tells one, FIRST=0 begins there.
 	@exec $(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),1000) --first $(or $(FIRST),0))
+
+bench: .venv/.installed-bench ## Figures beside their limits and peers, of one run (minutes).
+	@exec $(BIN)/python -m tests.benchmarks $(ARGS)
 
 lint: $(DEV_STAMP) ## Style, types and the architecture's arrows.
 	$(BIN)/ruff check .
@@ -50,6 +50,9 @@ lock: $(DEV_STAMP) ## Pin the newest allowed versions with their hashes (needs u
 		--generate-hashes --no-header --no-emit-index-url --no-emit-find-links -q -o requirements.lock
 	uv pip compile pyproject.toml --extra build --extra dev --universal --python-version 3.11 --upgrade \
 		--generate-hashes --no-header --no-emit-index-url --no-emit-find-links -q -o requirements-dev.lock
+	uv pip compile pyproject.toml --extra build --extra dev --extra peers --extra pictures \
+		--universal --python-version 3.11 --upgrade -c requirements-dev.lock \
+		--generate-hashes --no-header --no-emit-index-url --no-emit-find-links -q -o requirements-bench.lock
 
 clean: ## Remove the environment and everything embedded.
 	rm -rf .venv .byok
@@ -68,5 +71,11 @@ $(RUN_STAMP): requirements.lock pyproject.toml | .venv/bin/python
 $(DEV_STAMP): requirements-dev.lock pyproject.toml | .venv/bin/python
 	@echo "Installing pinned packages, with those for development"
 	@$(PIP) install --require-hashes -r requirements-dev.lock
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@ $(RUN_STAMP)
+
+.venv/.installed-bench: requirements-bench.lock pyproject.toml | .venv/bin/python
+	@echo "Installing pinned packages, with those that are measured beside"
+	@$(PIP) install --require-hashes -r requirements-bench.lock
 	@$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@ $(RUN_STAMP)

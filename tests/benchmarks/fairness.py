@@ -369,14 +369,14 @@ def running(*, postgresql: bool) -> Iterator[Up]:
             up.close()
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run on the databases that are asked for, and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--burst", type=int, default=5_000)
     parser.add_argument("--own-key", action="store_true")
     parser.add_argument("--sqlite", action="store_true")
     parser.add_argument("--postgresql", action="store_true")
-    given = parser.parse_args()
+    given = parser.parse_args(arguments)
     both = given.sqlite == given.postgresql
     for postgresql in (False, True):
         if both or postgresql == given.postgresql:
