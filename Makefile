@@ -1,6 +1,6 @@
 # Every command sets itself up: an environment in .venv from pinned, hashed packages.
 .DEFAULT_GOAL := help
-.PHONY: help demo test simulate bench lint generated sbom audit lock clean
+.PHONY: help demo test simulate bench lint alerts generated sbom audit lock clean
 
 # The first interpreter that is new enough. Set PYTHON to choose another.
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
@@ -30,6 +30,9 @@ lint: $(DEV_STAMP) ## Style, types and the architecture's arrows.
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+
+alerts: $(DEV_STAMP) ## A real Prometheus over a live system: all faults, and what fired (minutes).
+	$(BIN)/python -m pytest -s -m "long or not long" tests/integration/live $(ARGS)
 
 generated: $(DEV_STAMP) ## Write again what is made from code: metrics, rules, dashboards, contracts.
 	$(BIN)/python -m metrics.document

@@ -107,6 +107,12 @@ class Instruments:
             of.CREDENTIAL,
             of.ANSWERED_BY,
         )
+        self.verdicts = counter(
+            "analysis_verdicts_total",
+            "Analyses that ended, by how that counts for what is promised: `bad` is a failure by a "
+            "fault of ours or of a provider, `excused` one that is the user's to mend, or skipped.",
+            of.VERDICT,
+        )
         self.analysis_seconds = seconds(
             "analysis_duration", "From accepted to ended.", _ROAD_SECONDS, of.OPERATION, of.ENDED
         )

@@ -95,6 +95,26 @@ END_REASON = label(
 )
 """Why an analysis failed or was skipped; `none` of one that completed."""
 
+USERS_OWN = frozenset(
+    {
+        *("key_invalid", "key_no_quota", "key_refused", "key_unreadable"),
+        *("bad_request", "model_unavailable"),
+    }
+)
+"""Reasons for which an analysis fails that are the user's to mend."""
+
+VERDICT = label("verdict", "good", "bad", "excused")
+"""How the end of an analysis counts for what is promised: it completed, it failed by a fault of
+ours or of a provider, or it is the user's to mend or was not to run."""
+
+
+def verdict_of(outcome: str, reason: str) -> str:
+    """The verdict on an analysis that ended with `outcome` for `reason`."""
+    if outcome == "completed":
+        return "good"
+    return "bad" if outcome == "failed" and reason not in USERS_OWN else "excused"
+
+
 PARK_REASON = label(
     "reason",
     "queued",

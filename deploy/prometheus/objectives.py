@@ -19,9 +19,6 @@ WINDOWS = ("5m", "30m", "1h", "6h", "3d")
 FEWEST = 5
 """Fewer bad operations in the long window burn nothing: with little traffic, one would."""
 
-USERS_OWN = "key_invalid|key_no_quota|key_refused|key_unreadable|bad_request|model_unavailable"
-"""Reasons for which an analysis fails that are the user's to mend."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Objective:
@@ -57,8 +54,8 @@ ANALYSES_SUCCEED = Objective(
     alert="AnalysesFail",
     summary="Analyses fail through no fault of the user.",
     budget=0.005,
-    all='byok_analyses_total{outcome=~"completed|failed"}',
-    bad=f'byok_analyses_total{{outcome="failed",reason!~"{USERS_OWN}"}}',
+    all='byok_analysis_verdicts_total{verdict=~"good|bad"}',
+    bad='byok_analysis_verdicts_total{verdict="bad"}',
 )
 ANALYSES_ARE_FAST = Objective(
     name="analysis_speed",

@@ -20,6 +20,7 @@ from events import (
     Provenance,
     Provider,
 )
+from metrics.labels import verdict_of
 from store import accounts, analyses, budgets, credits, ledger
 from store.engine import after_commit
 from workers.analyses import spending, texts
@@ -257,4 +258,5 @@ def _count(
     took = told.analysis_seconds.labels(request.operation, state)
     seconds = (app.effects.now_ms() - request.created_at) / 1000
     after_commit(connection, ended.inc)
+    after_commit(connection, told.verdicts.labels(verdict_of(state, reason)).inc)
     after_commit(connection, partial(took.observe, seconds))

@@ -18,11 +18,10 @@ class Case:
     at: str = "40m"
 
 
-def _analyses(completed: float, failed: float, reason: str = "internal_error") -> Series:
-    shared = 'operation="classify",credential="byok",answered_by="model"'
+def _analyses(good: float, bad: float, verdict: str = "bad") -> Series:
     return {
-        f'byok_analyses_total{{{shared},outcome="completed",reason="none"}}': _rising(completed),
-        f'byok_analyses_total{{{shared},outcome="failed",reason="{reason}"}}': _rising(failed),
+        'byok_analysis_verdicts_total{verdict="good"}': _rising(good),
+        f'byok_analysis_verdicts_total{{verdict="{verdict}"}}': _rising(bad),
     }
 
 
@@ -95,7 +94,7 @@ CASES: dict[str, Case] = {
         firing=_analyses(90, 10),
         quiet=(
             _analyses(96, 4),
-            _analyses(90, 10, reason="key_invalid"),
+            _analyses(90, 10, verdict="excused"),
             _analyses(0.01, 0.01),
             _analyses(0, 0),
         ),
@@ -103,7 +102,7 @@ CASES: dict[str, Case] = {
     ),
     "ByokAnalysesFail": Case(
         firing=_analyses(95, 5),
-        quiet=(_analyses(98, 2), _analyses(90, 10, "bad_request")),
+        quiet=(_analyses(98, 2), _analyses(90, 10, "excused")),
         at=_LONG,
     ),
     "ByokAnalysesFailSlowly": Case(

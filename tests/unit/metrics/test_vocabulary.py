@@ -121,3 +121,11 @@ def test_a_set_is_the_vocabulary_of_the_code(label: labels.Label, words: set[str
 def test_every_code_of_a_provider_and_every_reason_of_a_key_is_named() -> None:
     assert {str(code) for code in Code} - {labels.OTHER} <= labels.CALL_REASON.values
     assert {str(word) for word in (*Reason, *ShapeProblem)} <= labels.KEY_REASON.values
+
+
+def test_a_failure_counts_against_us_unless_it_is_the_users_to_mend() -> None:
+    assert labels.verdict_of("completed", "") == "good"
+    assert labels.verdict_of("skipped", "consent") == "excused"
+    assert labels.END_REASON.values > labels.USERS_OWN
+    bad = {r for r in labels.END_REASON.values if labels.verdict_of("failed", r) == "bad"}
+    assert bad == labels.END_REASON.values - labels.USERS_OWN
