@@ -68,8 +68,9 @@ class Bounded(Generic[Made]):
         self._each = len(buckets) + 2 if buckets else 1
         # The one that everything else falls into is always there to be had.
         budget.reserve(self._each)
-        few = prod(len(label.values) for label in labels) <= PRESENT_FROM_THE_START
-        if isinstance(instrument, Counter) and few:
+        all_ = self._each * prod(len(label.values) for label in labels)
+        # A gauge of a process has no value before there is one.
+        if all_ <= PRESENT_FROM_THE_START and not isinstance(instrument, Gauge):
             for values in product(*(sorted(label.values) for label in labels)):
                 self.labels(*values)
 

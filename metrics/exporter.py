@@ -29,6 +29,8 @@ PAUSE_FACTOR = 10
 """What took longer than a scrape waits is read anew after this many times as long: counting takes
 a tenth of one connection at most."""
 
+LONGEST_PAUSE_SECONDS = 30.0
+
 STALE_SECONDS = 60.0
 """A reading that is older is not shown any more: whoever read it hangs."""
 
@@ -95,16 +97,19 @@ class _Reader:
             if self._closed:
                 return
             began = time.monotonic()
+            pause = 0.0
             try:
                 self.readings = self.source.read()
                 self.away = False
                 self.read_at = began
+                took = time.monotonic() - began
+                if took > WAIT_SECONDS:
+                    pause = min(PAUSE_FACTOR * took, LONGEST_PAUSE_SECONDS)
             except Exception as error:  # noqa: BLE001 -- whatever it is, the page is served without
                 self.away = True
                 self.failed(self.source.name, error)
-            ended = time.monotonic()
-            took = ended - began
-            self._next = ended + (PAUSE_FACTOR * took if took > WAIT_SECONDS else 0.0)
+            # What was away is looked for again at once, however long it took to find that out.
+            self._next = time.monotonic() + pause
             self._done.set()
 
 

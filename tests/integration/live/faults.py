@@ -165,7 +165,11 @@ def _nothing(up: Up) -> None:
 
 
 def _freeze(up: Up, role: str) -> None:
-    up.child(role).send_signal(signal.SIGSTOP)
+    child = up.child(role)
+    # Frozen with SQLite's one write lock in its hands, it would freeze all others too.
+    with up.app.database.write():
+        child.send_signal(signal.SIGSTOP)
+        until(lambda: child.status() == psutil.STATUS_STOPPED, f"the {role} is frozen")
 
 
 def _thaw(up: Up, role: str) -> None:

@@ -141,6 +141,25 @@ def test_a_reading_that_takes_long_is_not_made_again_at_once(
     assert slow.read_times == 1
 
 
+def test_a_part_that_comes_back_is_seen_at_the_next_scrape_however_long_it_hung(
+    tmp_path: Path, export: Export, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("metrics.exporter.WAIT_SECONDS", 0.0)
+    monkeypatch.setattr("metrics.exporter.PAUSE_FACTOR", 1e9)
+    there = threading.Event()
+
+    def read() -> Sequence[Reading]:
+        if not there.is_set():
+            raise TimeoutError
+        return [gauges.UNKNOWN.every({})]
+
+    exporter = export(tmp_path, Source("broker", "broker", read))
+    monkeypatch.setattr("metrics.exporter.WAIT_SECONDS", 5.0)
+    assert scrape(exporter)["byok_up"] == {labelled(part="broker"): 0}
+    there.set()
+    assert scrape(exporter)["byok_up"] == {labelled(part="broker"): 1}
+
+
 def test_instruments_without_a_directory_are_private(tmp_path: Path, export: Export) -> None:
     open_instruments(None).takeovers.inc()
     assert "byok_lease_takeovers_total" not in scrape(export(tmp_path / "metrics"))
