@@ -17,7 +17,10 @@ def main() -> None:
     """Measure what was asked for, print tables, write `bench.json` and `bench.svg`."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument(
-        "parts", nargs="*", default=["fairness", "throughput", "delay", "costs"], help=PARTS
+        "parts",
+        nargs="*",
+        default=["fairness", "throughput", "delay", "costs"],
+        help=", ".join(PARTS),
     )
     parser.add_argument("--rounds", type=int, default=3, help="of each contender, in turns")
     parser.add_argument("--count", type=int, default=3_000, help="analyses a round of throughput")
