@@ -1,12 +1,15 @@
 """`byok account`: what the system of record says of an account, said by hand."""
 
 import json
+import re
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
+from sqlalchemy import Connection
 
 from events import (
     AccountDeleted,
@@ -16,7 +19,7 @@ from events import (
     CustomCategory,
     PlanStatus,
 )
-from store import accounts, credits, erasure, keys
+from store import accounts, budgets, credits, erasure, keys
 from workers.app import App
 from workers.cli.console import (
     AsJson,
@@ -33,6 +36,10 @@ from workers.cli.console import (
 commands = typer.Typer(no_args_is_help=True, help="Accounts: plan, consent, credits.")
 
 AccountArgument = Annotated[str, typer.Argument(help="The account's id.")]
+BudgetOption = Annotated[
+    str | None,
+    typer.Option("--budget", metavar="DOLLARS|none", help="The cap for a calendar month."),
+]
 
 
 @commands.command("set")
@@ -46,6 +53,7 @@ def set_account(
     credits_left: Annotated[
         str | None, typer.Option("--credits", metavar="N|unlimited", help="The allowance; new: 0.")
     ] = None,
+    budget: BudgetOption = None,
     timezone: Annotated[str | None, typer.Option(help="IANA name; new: UTC.")] = None,
     categories: Annotated[
         Path | None, typer.Option(help="JSON: {custom_categories, category_overrides}.")
@@ -74,6 +82,7 @@ def set_account(
                 ai_consent=consent if consent is not None else bool(known and known.ai_consent),
                 credits=_credits(credits_left, known),
                 credit_period=_period(known, app.effects.now_ms()),
+                budget_usd=_budget(budget, known),
                 timezone=timezone or (known.timezone if known else "UTC"),
                 custom_categories=custom,
                 category_overrides=overrides,
@@ -175,6 +184,7 @@ def _show(app: App, account_id: str, *, as_json: bool) -> None:
     account = require_account(app, account_id)
     with app.database.read() as connection:
         used, reserved = credits.standing(connection, account)
+        spent = _spent(app, connection, account)
     shown: dict[str, Any] = {
         "account": account.account_id,
         "revision": account.revision,
@@ -185,6 +195,8 @@ def _show(app: App, account_id: str, *, as_json: bool) -> None:
         "credits": account.credits_limit,
         "credits_used": used,
         "credits_reserved": reserved,
+        "budget_usd": _dollars(account.budget_nano_usd),
+        "spent_this_month_usd": _dollars(spent),
         "timezone": account.timezone,
         "custom_categories": len(account.custom_categories),
     }
@@ -194,10 +206,25 @@ def _show(app: App, account_id: str, *, as_json: bool) -> None:
     made = table(f"Account {account_id}", "", "")
     for name, value in shown.items():
         text = "unlimited" if name == "credits" and value is None else str(value)
+        if name == "budget_usd" and value is None:
+            text = "none"
         made.add_row(name.replace("_", " "), text)
     show(made)
     if not account.ai_consent:
         out.print("AI consent is off: nothing is sent to a provider.", highlight=False)
+
+
+def _spent(app: App, connection: Connection, account: accounts.Account) -> int:
+    """What the account has spent in its calendar month, in nano-dollars."""
+    surrogate = accounts.find_surrogate(connection, account.account_id)
+    if surrogate is None:
+        return 0
+    month = account.local_date(app.effects.now_ms())[:7]
+    return budgets.standing(connection, budgets.account_scope(surrogate), month).used
+
+
+def _dollars(nano_usd: int | None) -> str | None:
+    return None if nano_usd is None else str(Decimal(nano_usd) / accounts.NANO)
 
 
 def _credits(given: str | None, known: accounts.Account | None) -> int | None:
@@ -208,6 +235,21 @@ def _credits(given: str | None, known: accounts.Account | None) -> int | None:
     if not given.isdecimal():
         raise typer.BadParameter("--credits takes a number or `unlimited`.")
     return int(given)
+
+
+def read_budget(given: str | None) -> Decimal | None:
+    """The cap that was given, in dollars; `None` for none."""
+    if given is None or given == "none":
+        return None
+    if not re.fullmatch(r"[0-9]{1,10}(\.[0-9]{1,2})?", given):
+        raise typer.BadParameter("--budget takes dollars and cents (12.50), or `none`.")
+    return Decimal(given)
+
+
+def _budget(given: str | None, known: accounts.Account | None) -> Decimal | None:
+    if given is None and known is not None and known.budget_nano_usd is not None:
+        return Decimal(known.budget_nano_usd) / accounts.NANO
+    return read_budget(given)
 
 
 def _period(known: accounts.Account | None, now_ms: int) -> CreditPeriod:

@@ -25,7 +25,7 @@ from workers import logs
 from workers.app import App
 from workers.cli.analyze import publish_mail, unfinished
 from workers.cli.console import err, out, refuse, show, table, wait_for
-from workers.cli.keys import described_keys, give_key, is_settled, keys_table
+from workers.cli.keys import KeySettings, described_keys, give_key, is_settled, keys_table
 from workers.cli.results import Asked, described, signals_table
 from workers.cli.usage import read_card, show_card
 from workers.effects import moment
@@ -154,7 +154,7 @@ def _set_accounts(app: App) -> None:
 def _give_keys(app: App) -> None:
     """Connect the keys, and show them as they go from Pending to Valid and Invalid."""
     given = [
-        give_key(app, KeyAdded, account, provider, pasted, allow_fallback=False)
+        give_key(app, KeyAdded, account, provider, pasted, KeySettings())
         for account, provider, pasted in _pasted(app.settings)
     ]
 

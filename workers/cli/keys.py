@@ -2,7 +2,9 @@
 
 import getpass
 import sys
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Annotated, Any
 
 import typer
@@ -12,7 +14,13 @@ from store import accounts
 from store import keys as stored_keys
 from store.keys import KeyRecord
 from workers.app import App
-from workers.cli.account import AccountArgument, next_revision, require_account
+from workers.cli.account import (
+    AccountArgument,
+    BudgetOption,
+    next_revision,
+    read_budget,
+    require_account,
+)
 from workers.cli.console import (
     AsJson,
     Timeout,
@@ -35,12 +43,21 @@ AllowFallback = Annotated[
 LONGEST_KEY = 20_000
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeySettings:
+    """The settings that a key is given with."""
+
+    allow_fallback: bool = False
+    budget_usd: Decimal | None = None
+
+
 @commands.command()
 def add(
     account: AccountArgument,
     provider: ProviderArgument,
     *,
     allow_fallback: AllowFallback = False,
+    budget: BudgetOption = None,
     wait: Wait = False,
     timeout: Timeout = 30,
     as_json: AsJson = False,
@@ -49,7 +66,8 @@ def add(
 
     Example: `byok keys add acme openai --wait < key.txt`.
     """
-    _give(KeyAdded, account, provider, allow_fallback, wait=wait, timeout=timeout, as_json=as_json)
+    asked = KeySettings(allow_fallback=allow_fallback, budget_usd=read_budget(budget))
+    _give(KeyAdded, account, provider, asked, wait=wait, timeout=timeout, as_json=as_json)
 
 
 @commands.command()
@@ -58,14 +76,14 @@ def replace(
     provider: ProviderArgument,
     *,
     allow_fallback: AllowFallback = False,
+    budget: BudgetOption = None,
     wait: Wait = False,
     timeout: Timeout = 30,
     as_json: AsJson = False,
 ) -> None:
     """Swap in a new key, under a new id. Example: `byok keys replace acme openai --wait`."""
-    _give(
-        KeyReplaced, account, provider, allow_fallback, wait=wait, timeout=timeout, as_json=as_json
-    )
+    asked = KeySettings(allow_fallback=allow_fallback, budget_usd=read_budget(budget))
+    _give(KeyReplaced, account, provider, asked, wait=wait, timeout=timeout, as_json=as_json)
 
 
 @commands.command()
@@ -215,8 +233,7 @@ def give_key(
     account: str,
     provider: Provider,
     pasted: str,
-    *,
-    allow_fallback: bool,
+    asked: KeySettings,
 ) -> str:
     """Seal a key and publish it; its new id."""
     key_id = f"key_{app.effects.new_id()}"
@@ -232,7 +249,8 @@ def give_key(
                 provider=provider,
                 key_id=key_id,
             ),
-            allow_platform_fallback=allow_fallback,
+            allow_platform_fallback=asked.allow_fallback,
+            budget_usd=asked.budget_usd,
         ),
         account=account,
     )
@@ -250,7 +268,7 @@ def _give(
     kind: type[KeyAdded | KeyReplaced],
     account: str,
     provider: Provider,
-    allow_fallback: bool,
+    asked: KeySettings,
     *,
     wait: bool,
     timeout: float,
@@ -259,7 +277,7 @@ def _give(
     with open_app() as app:
         known = require_account(app, account)
         pasted = _read_key(provider)
-        key_id = give_key(app, kind, account, provider, pasted, allow_fallback=allow_fallback)
+        key_id = give_key(app, kind, account, provider, pasted, asked)
         if not app.includes_byok(known.plan, known.plan_status):
             typer.echo(
                 f"The plan {known.plan!r} does not include BYOK: the key is kept and not used "

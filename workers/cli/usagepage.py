@@ -1,5 +1,6 @@
 """The usage card as one page: figures, charts and tables, with nothing to be loaded or run."""
 
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from typing import Any
@@ -8,6 +9,10 @@ import pygal
 from pygal.style import Style
 
 from store.usage import Sums, UsageCard
+
+# The library leaves a finder for its plugins behind, of a kind that Python warns about at every
+# import that finds nothing; we have no plugins.
+sys.meta_path[:] = [finder for finder in sys.meta_path if type(finder).__module__ != "pygal"]
 
 _OWN, _PLATFORM, _UNPAID = "#2f855a", "#2b6cb0", "#a0aec0"
 

@@ -249,3 +249,21 @@ def test_a_message_that_a_stopping_worker_could_not_act_on_is_handled_by_the_nex
     await_restart(up, "worker", worker)
     (request,) = assert_nothing_was_lost(up, asked, pasted)
     assert (request.state, request.attempt) == ("completed", 1)
+
+
+def test_after_all_kills_the_audit_and_the_rebuild_find_nothing(
+    up: Up, killed: Killed, pasted: dict[str, str]
+) -> None:
+    up.await_outbox()
+    audited = up.json("usage", "audit")
+    assert (audited["ok"], audited["findings"]) == (True, [])
+    compared = {check["check"]: check["compared"] for check in audited["checks"]}
+    # It looked at something, the sandbox's bill too.
+    assert compared["requests"] >= len(killed.all)
+    assert compared["sandbox bill"] > compared["attempts"] > 0
+    assert audited["unknown_attempts"] == len(Books.of(up).unknown) > 0
+    assert up.json("usage", "rebuild", "--check") == {
+        "ok": True,
+        "applied": False,
+        "differences": [],
+    }

