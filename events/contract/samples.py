@@ -4,6 +4,7 @@ A sample that was released is never changed and never dropped (`docs/events.md`)
 file keeps it, and a changed event gets a sample under a new name.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -71,7 +72,7 @@ class Sample:
 
 def samples(sealed: Mapping[str, str]) -> list[Sample]:
     """All samples; `sealed` are the values of the sealing vectors by name."""
-    return [*_of_accounts(), *_of_keys(sealed), _of_analyses(sealed), _of_usage()]
+    return [*_of_accounts(), *_of_keys(sealed), _of_analyses(sealed), *_of_usage()]
 
 
 def _of_accounts() -> list[Sample]:
@@ -214,7 +215,7 @@ def _of_analyses(sealed: Mapping[str, str]) -> Sample:
     )
 
 
-def _of_usage() -> Sample:
+def _of_usage() -> list[Sample]:
     row = {
         "id": "row-0001",
         "kind": "call",
@@ -240,10 +241,14 @@ def _of_usage() -> Sample:
         "at": 1_768_478_400_000,
         "local_date": "2026-01-15",
     }
-    return Sample(
-        "usage-recorded",
-        "byok.usage.recorded.v1",
-        {"rows": [row]},
-        source=WORKERS_SOURCE,
-        subject="byok",
-    )
+    text = json.dumps(row, sort_keys=True, separators=(",", ":"))
+    return [
+        Sample(
+            name,
+            "byok.usage.recorded.v1",
+            {"rows": [given]},
+            source=WORKERS_SOURCE,
+            subject="byok",
+        )
+        for name, given in (("usage-recorded", row), ("usage-recorded-text", text))
+    ]

@@ -36,7 +36,7 @@ from workers.effects import SystemEffects
 from workers.usage import aggregate
 
 ACCOUNTS = 200
-PER_MESSAGE = 350
+PER_MESSAGE = 300
 """As many rows as the relay puts into a message of at most 200 kB."""
 REPEATS = 3
 
@@ -58,7 +58,7 @@ def a_server() -> Iterator[str]:
 
 
 def rows_of(count: int, seed: str) -> list[LedgerRow]:
-    """Ledger rows of many accounts, each on its own key, over three days."""
+    """Ledger rows of many accounts, each on its own key, in the order of their days."""
     now = EFFECTS.now_ms()
     return [
         ledger_row(
@@ -67,7 +67,7 @@ def rows_of(count: int, seed: str) -> list[LedgerRow]:
             request_id=f"req-{seed}-{number}",
             key_id=f"key-{number % ACCOUNTS:04}",
             provider_request_id=f"req_{seed}{number:012}",
-            local_date=f"2026-11-{1 + number % 3:02}",
+            local_date=f"2026-11-{1 + number // 7_000 % 28:02}",
             at=now,
         )
         for number in range(count)
@@ -81,7 +81,7 @@ def batches(rows: list[LedgerRow]) -> list[list[LedgerRow]]:
 
 def message_of(rows: list[LedgerRow]) -> str:
     """The signed message of a batch, as the relay sends it."""
-    data = UsageRecorded(rows=tuple(json.loads(row.to_json()) for row in rows))
+    data = UsageRecorded(rows=tuple(row.to_json() for row in rows))
     return wrap(
         data,
         event_id=EFFECTS.new_id(),

@@ -15,7 +15,7 @@ from workers.boundary import Handlers
 
 log = structlog.get_logger(__name__)
 
-_ROWS = TypeAdapter(tuple[LedgerRow, ...])
+_ROW = TypeAdapter(LedgerRow)
 
 CONFLICT = "usage_conflict"
 """Why a row is kept aside that says something else than the ledger's row of its id."""
@@ -37,7 +37,10 @@ def recorded(app: App, envelope: Envelope, data: UsageRecorded) -> None:
     stays as it is.
     """
     try:
-        rows = _ROWS.validate_python(data.rows)
+        rows = [
+            _ROW.validate_json(row) if isinstance(row, str) else _ROW.validate_python(row)
+            for row in data.rows
+        ]
     except ValidationError:
         raise EventRefused(
             "invalid_event",
@@ -66,7 +69,7 @@ def _keep_aside(
     for row in rows:
         log.error(reason, row_id=row.id, event_id=envelope.id)
         alone = app.envelope(
-            UsageRecorded(rows=(row.to_fields(),)), account=envelope.subject, signed=True
+            UsageRecorded(rows=(row.to_json(),)), account=envelope.subject, signed=True
         )
         item = setaside.SetAside(
             id=content_digest(row.to_json().encode()).hex(),

@@ -299,9 +299,16 @@ def test_aggregators_at_once_count_each_row_once(database: Database) -> None:
 # The aggregator, which takes them from the queue
 
 
-def take(app: App, *rows: dict[str, Any]) -> None:
+def take(app: App, *rows: str | dict[str, Any]) -> None:
     data = UsageRecorded(rows=rows)
     aggregate.recorded(app, event_of(data, account="byok"), data)
+
+
+def test_the_aggregator_reads_rows_as_text_and_as_objects(app: App) -> None:
+    take(app, ledger_row("a").to_json(), vars_of(ledger_row("b")))
+    take(app, vars_of(ledger_row("a")), ledger_row("b").to_json(), ledger_row("c").to_json())
+    assert [row.id for row in kept(app.database, "s-1")] == ["a", "b", "c"]
+    assert failures_of(app) == []
 
 
 def test_the_aggregator_writes_what_the_message_carries(app: App) -> None:
@@ -326,8 +333,7 @@ def test_a_repeat_that_differs_is_kept_aside_once_and_counted(app: App) -> None:
     with app.database.read() as connection:
         raw = setaside.payload(connection, app.vault, item.id)
     # What is kept is an event that can be sent again, with the one row.
-    (again,) = json.loads(raw)["data"]["rows"]
-    assert LedgerRow.from_fields(again) == false
+    assert json.loads(raw)["data"]["rows"] == [false.to_json()]
 
 
 def test_a_row_of_a_month_that_went_is_kept_aside(app: App) -> None:
