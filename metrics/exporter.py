@@ -188,6 +188,10 @@ class Exporter:
         self._thread: threading.Thread = thread
         self.url = f"http://{host}:{server.server_port}/metrics"
 
+    def is_alive(self) -> bool:
+        """Whether the page is served."""
+        return self._thread.is_alive()
+
     def close(self) -> None:
         """Stop serving."""
         self._server.shutdown()

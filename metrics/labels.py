@@ -121,6 +121,7 @@ PARK_REASON = label(
     *("account", "account_busy", "key_busy", "key_pending", "key_no_quota", "rate_limited"),
     *("provider_unavailable", "platform_key_refused", "platform_no_quota", "bad_answer"),
     *("worker_lost", "unknown_attempt_held", "master_key_unavailable"),
+    *("paused_openai", "paused_anthropic", "paused_account"),
 )
 """Why an analysis waits; `queued` of one that waits for a worker alone."""
 
@@ -155,7 +156,7 @@ SWEEP = label(
     "sweep",
     *("relay_usage", "relay_events", "rewrite_queue_file", "due_analyses", "due_validations"),
     *("due_waiting_events", "dead_processes", "orphaned_requests", "lost_attempts"),
-    *("past_cooldowns", "ledger_months"),
+    *("past_cooldowns", "ledger_months", "paused_requests"),
 )
 UNOPENED = label("reason", "DoesNotOpen", "MasterKeyMissing", "MasterKeyUnavailable")
 ROLE = label("role", "worker", "scheduler")

@@ -32,7 +32,7 @@ BEGIN
         IF found.name = 'alembic_version' THEN
             EXECUTE format('GRANT SELECT ON %I TO byok_worker, byok_publisher, byok_reader', found.name);
             CONTINUE;
-        ELSIF found.name IN ('ledger', 'key_history') THEN
+        ELSIF found.name IN ('ledger', 'key_history', 'operator_log') THEN
             EXECUTE format('GRANT SELECT, INSERT ON %I TO byok_worker', found.name);
         ELSE
             EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON %I TO byok_worker', found.name);

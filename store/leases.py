@@ -101,15 +101,14 @@ def dead(connection: Connection, now: int) -> list[str]:
     )
 
 
-def live_roles(connection: Connection, now: int, since: int = 0) -> dict[str, int]:
-    """How many processes of each role hold a lease that was taken at or after `since`."""
+def live_roles(connection: Connection, now: int) -> dict[str, int]:
+    """How many processes of each role hold a lease."""
     moment = _moment(connection, now)
     roles: dict[str, int] = {}
     for role in connection.execute(
         select(processes.c.role).where(
             processes.c.stopped_at.is_(None),
             processes.c.heartbeat_at >= moment - int(DEAD_AFTER_SECONDS * 1000),
-            processes.c.started_at >= since,
         )
     ).scalars():
         roles[role] = roles.get(role, 0) + 1

@@ -232,6 +232,17 @@ Index(
     analyses.c.request_id,
 )
 
+IS_PAUSED = text("substr(reason, 1, 6) = 'paused'")
+"""What `ix_analyses_paused` holds. A query that says it to the letter is served by the index."""
+
+Index(
+    "ix_analyses_paused",
+    analyses.c.reason,
+    analyses.c.account_id,
+    postgresql_where=IS_PAUSED,
+    sqlite_where=IS_PAUSED,
+)
+
 attempts = Table(
     "attempts",
     metadata,
@@ -403,4 +414,30 @@ set_aside = Table(
     Column("account_id", _ID),
     # The message as it came, under the vault: it may hold what should not have been sent.
     Column("payload", LargeBinary, nullable=False),
+)
+
+# What an operator has stopped for a while.
+pauses = Table(
+    "pauses",
+    metadata,
+    Column("kind", _CODE, primary_key=True),
+    Column("name", _ID, primary_key=True),
+    Column("at", BigInteger, nullable=False),
+    Column("source", String(256), nullable=False),
+    Column("note", Text, nullable=False),
+    # Since when what waited comes back; null while it is paused.
+    Column("resumed_at", BigInteger),
+)
+
+# What operators did to the system itself. Rows are only ever added.
+operator_log = Table(
+    "operator_log",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("at", BigInteger, nullable=False, index=True),
+    Column("source", String(256), nullable=False),
+    Column("action", _CODE, nullable=False),
+    Column("kind", _CODE, nullable=False),
+    Column("name", _ID, nullable=False),
+    Column("note", Text, nullable=False),
 )

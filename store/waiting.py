@@ -46,6 +46,12 @@ def wake(connection: Connection, account_id: str, now: int) -> None:
     )
 
 
+def prolong(connection: Connection, now: int) -> None:
+    """Let all that wait have the whole time from `now` (Unix ms) on: their queue stood still."""
+    until = now + WAIT_SECONDS * 1000
+    connection.execute(update(waiting_events).values(until_at=until, due_at=until))
+
+
 def any_due(connection: Connection, now: int) -> bool:
     """Whether `take_due` would find anything; a plain read."""
     found = connection.execute(

@@ -25,7 +25,7 @@ from store import migrate
 from store.engine import Database
 from tests.road import Road, make_settings
 from workers import worker
-from workers.keys.validation import VALIDATIONS_QUEUE
+from workers.queues import VALIDATIONS_QUEUE
 
 MAILS = Path(__file__).parent / "data" / "mail"
 

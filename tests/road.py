@@ -297,6 +297,11 @@ class Road:
         """The app of the running worker."""
         return next(app for app in self._apps if app.role == "worker")
 
+    @property
+    def roles(self) -> list[App]:
+        """The apps of the running worker and scheduler."""
+        return list(self._apps)
+
     def credits(self, account: str = "acme") -> tuple[int, int]:
         """Credits (used, reserved) in the account's period."""
         with self.app.database.read() as connection:

@@ -19,10 +19,12 @@ from store.masterkeys import KeyRing
 from store.vault import Vault
 from workers.calls import Calls, LoopThread
 from workers.effects import Effects, SystemEffects, moment
+from workers.health import Health
 from workers.lease import Lease
 from workers.masterkeys import open_master_keys
 from workers.pacing import Gate as PacingGate
 from workers.pacing import Shares
+from workers.pauses import PauseWatch
 from workers.providers.port import ProviderClient
 from workers.settings import Settings
 
@@ -160,6 +162,18 @@ class App:
         return Lease(
             Database(self.settings.effective_database_url, pool_size=1), self.effects, self.role
         )
+
+    @cached_property
+    def pauses(self) -> PauseWatch:
+        """What is paused, on a connection of its own as the lease is."""
+        return PauseWatch(
+            lambda: Database(self.settings.effective_database_url, pool_size=1), self.effects
+        )
+
+    @cached_property
+    def health(self) -> Health:
+        """What the threads of this process say of themselves."""
+        return Health(self.role, self.effects.monotonic, self.stopping)
 
     def emit(self, connection: Connection, data: EventData, *, account: str) -> None:
         """Put an out-event into the outbox, in the caller's transaction."""

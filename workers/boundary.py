@@ -1,7 +1,7 @@
 """The boundary between a message and the code that acts on it.
 
-A message ends in one of three ways: it was acted on, it was set aside with its reason, or the
-worker stops and the message stays with the broker. Nothing else may happen to it.
+A message ends in one of three ways: it was acted on, it was set aside with its reason, or it stays
+with the broker because the worker stops or its queue is paused. Nothing else may happen to it.
 """
 
 import threading
@@ -15,6 +15,7 @@ from events import Envelope, EventData, EventRefused, read_event
 from store.engine import is_unavailable
 from store.masterkeys import DoesNotOpen, MasterKeyMissing, MasterKeyUnavailable
 from workers.app import App
+from workers.broker import PutBack
 from workers.effects import moment
 from workers.lease import LeaseLost
 from workers.refusals import answer_claim, set_aside
@@ -30,8 +31,12 @@ DRAIN_SECONDS = 90.0
 """How long a stopping worker goes on for what is under way: longer than the longest call."""
 
 
-class Stopping(RuntimeError):
+class Stopping(PutBack):
     """The worker stops before the message could be acted on; it stays with the broker."""
+
+
+class QueuePaused(PutBack):
+    """The message's queue was paused after it was fetched."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +53,7 @@ def take_event(app: App, handlers: Handlers, arguments: Sequence[object]) -> Non
     Returns when one of the two is in the store; where setting aside fails, it is tried again for
     as long as the worker runs, since the message is nowhere else.
     """
+    _refuse_paused(app, handlers.queue)
     raw = arguments[0] if len(arguments) == 1 else list(arguments)
     try:
         envelope = _act_on(app, handlers, raw)
@@ -58,6 +64,11 @@ def take_event(app: App, handlers: Handlers, arguments: Sequence[object]) -> Non
         answer_claim(app, envelope.replyto)
         return
     put_aside(app, handlers.queue, raw, refused)
+
+
+def _refuse_paused(app: App, queue: str) -> None:
+    if queue in app.pauses.known.queues:
+        raise QueuePaused
 
 
 def put_aside(app: App, queue: str, raw: object, refused: EventRefused) -> None:
@@ -107,6 +118,7 @@ def take(
     `act` is called with the app and the message's arguments, which are ids. What it refuses or
     cannot do is logged; the sweep that sent the message finds the matter again.
     """
+    _refuse_paused(app, queue)
     try:
         if not all(isinstance(argument, str) for argument in arguments):
             raise EventRefused("not_a_message", "An inside message's arguments are ids.")

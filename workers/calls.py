@@ -6,7 +6,7 @@ which costs fewer hand-overs between threads than an actor that is itself a coro
 
 import asyncio
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, Protocol, TypeVar
 
 T = TypeVar("T")
@@ -17,6 +17,10 @@ class Calls(Protocol):
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run `coroutine` and return its result, or raise what it raised."""
+        ...
+
+    def every(self, seconds: float, act: Callable[[], None]) -> None:
+        """Have the loop call `act` now and then every so many seconds, until it is let go of."""
         ...
 
     def close(self) -> None:
@@ -34,6 +38,13 @@ class LoopThread:
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+
+    def every(self, seconds: float, act: Callable[[], None]) -> None:
+        def again() -> None:
+            act()
+            self._loop.call_later(seconds, again)
+
+        self._loop.call_soon_threadsafe(again)
 
     def close(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)

@@ -8,7 +8,6 @@ import structlog
 
 from events.analyses import ANALYSES_QUEUE
 from events.broker import PublishingBroker
-from events.registry import QUEUES
 from events.usage import USAGE_QUEUE
 from metrics import gauges
 from metrics.exporter import Source
@@ -16,12 +15,10 @@ from metrics.gauges import Reading
 from store import backlog, keys, leases, outbox, setaside
 from store.backlog import Backlog
 from workers.app import App
-from workers.keys.validation import VALIDATIONS_QUEUE
 from workers.pricing import PRICE_VERSION
+from workers.queues import ALL_QUEUES, VALIDATIONS_QUEUE
 
 log = structlog.get_logger(__name__)
-
-ALL_QUEUES = (*QUEUES, VALIDATIONS_QUEUE)
 
 
 class Gauges:

@@ -45,11 +45,19 @@ class Lease:
         Raises `LeaseLost` where the lease ran out, or may have.
         """
         process_id = self._process_id
-        if self._effects.monotonic() - self._renewed > leases.DEAD_AFTER_SECONDS:
+        if not self.is_held():
             raise LeaseLost
         if not leases.hold(connection, process_id):
             raise LeaseLost
         return process_id
+
+    def is_held(self) -> bool:
+        """Whether the lease was renewed within the time that it lasts."""
+        return self._effects.monotonic() - self._renewed <= leases.DEAD_AFTER_SECONDS
+
+    def is_alive(self) -> bool:
+        """Whether the thread that renews still runs."""
+        return self._thread.is_alive()
 
     def release(self) -> None:
         """End the lease, because the process is done."""

@@ -17,6 +17,8 @@ USAGE_ACCOUNT = "byok"
 
 def relay_usage(app: App) -> int:
     """Publish usage rows that are due; how many. The aggregator clears them."""
+    if USAGE_QUEUE in app.pauses.known.queues:
+        return 0
     rows = _take(app, outbox.USAGE)
     batch: list[outbox.OutboxRow] = []
     size = 0

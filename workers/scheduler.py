@@ -5,14 +5,17 @@ no lock. What a sweep takes is put off rather than deleted: if the message it se
 next sweep finds it again.
 """
 
+import math
 from collections.abc import Callable
 
 import structlog
 
 from events import Provider
+from events.accounts import ACCOUNTS_QUEUE
 from events.analyses import ANALYSES_QUEUE
-from events.broker import actor_of
-from store import analyses, cooldowns, gate, leases, waiting
+from events.broker import BrokerAway, actor_of
+from events.keys import KEYS_QUEUE
+from store import analyses, cooldowns, gate, leases, pace, pauses, waiting
 from store.engine import after_commit
 from workers.analyses import ending
 from workers.analyses.retry import UNKNOWN_ALLOWED
@@ -21,6 +24,7 @@ from workers.app import App
 from workers.keys.revalidation import send_due
 from workers.pacing import Permit, Result
 from workers.pacing.permits import holder_of
+from workers.queues import VALIDATIONS_QUEUE
 from workers.relay import relay_events, relay_usage, rewrite_queue_file
 from workers.settings import UnknownAttempts
 from workers.usage.keeping import ledger_months
@@ -30,6 +34,8 @@ log = structlog.get_logger(__name__)
 TICK_SECONDS = 0.1
 BATCH = 500
 OUTAGE_PAUSE_SECONDS = 1.0
+BROKER_ASKED_SECONDS = 2.0
+_SWEEPS = "loop of the sweeps"
 
 ACCOUNT_BATCH = 8
 """So many of an account's due requests are sent in one sweep. Each that is run wakes another, for
@@ -43,23 +49,46 @@ FULL_QUEUE = 5_000
 """No more due requests are sent while this many messages wait: they would only lie there, be sent
 again, and be ahead of new mail."""
 
+FIRST_BACK_PER_SECOND = 20.0
+BACK_DOUBLES_SECONDS = 10.0
+MOST_BACK_PER_SECOND = 1_000.0
+"""What waited for a pause to end comes back at this pace, twice as fast every ten seconds: a
+provider that was just mended meets no herd, and 100,000 requests are back in three minutes."""
+
+PAUSE_KEPT_MS = 15 * 60 * 1000
+"""How long a pause that ended is remembered: longer than a request waits for its key's verdict,
+since none was asked for meanwhile."""
+
 Sweep = Callable[[App], int]
 
 
 def run(app: App) -> None:
     """Sweep until the app is stopping."""
     app.lease.start()
+    app.pauses.start()
+    health = app.health
+    health.expect(_SWEEPS)
+    health.watch_thread("the lease's thread", app.lease.is_alive)
+    health.watch_thread("the pauses' thread", app.pauses.is_alive)
+    health.require("database", app.lease.is_held)
+    health.has_started()
+    broker_asked = float("-inf")
     try:
         while not app.stopping.is_set():
+            if app.effects.monotonic() - broker_asked > BROKER_ASKED_SECONDS:
+                broker_asked = app.effects.monotonic()
+                _ask_broker(app)
             found = sum(_sweep(app, sweep) for sweep in SWEEPS)
             if not found:
                 app.effects.wait(TICK_SECONDS, app.stopping)
     finally:
+        app.pauses.stop()
         app.lease.release()
 
 
 def _sweep(app: App, sweep: Sweep) -> int:
     """Run one sweep. What goes wrong in one keeps none of the others from running."""
+    app.health.goes_round(_SWEEPS)
     try:
         return sweep(app)
     except Exception as error:  # noqa: BLE001 -- see the docstring
@@ -69,9 +98,23 @@ def _sweep(app: App, sweep: Sweep) -> int:
     return 0
 
 
+def _ask_broker(app: App) -> None:
+    """Ask whether the broker answers: an idle scheduler would not know."""
+    app.health.goes_round(_SWEEPS)
+    try:
+        app.publisher.depth(ANALYSES_QUEUE)
+    except BrokerAway:
+        app.health.answered("broker", well=False)
+    else:
+        app.health.answered("broker", well=True)
+
+
 def due_analyses(app: App) -> int:
     """Send waiting requests that are due back to the workers."""
     now = app.effects.now_ms()
+    if ANALYSES_QUEUE in app.pauses.known.queues:
+        # They would lie on the queue and be sent again.
+        return 0
     with app.database.read() as connection:
         if not analyses.any_due(connection, now):
             return 0
@@ -86,6 +129,8 @@ def due_analyses(app: App) -> int:
 
 def due_validations(app: App) -> int:
     """Send keys whose validation is due to the workers, at the pace of each provider."""
+    if VALIDATIONS_QUEUE in app.pauses.known.queues:
+        return 0
     swept = [send_due(app, provider) for provider in Provider]
     return sum(each.sent + each.put_off for each in swept)
 
@@ -93,6 +138,9 @@ def due_validations(app: App) -> int:
 def due_waiting_events(app: App) -> int:
     """Send events again that waited for their account: it is known now, or they waited enough."""
     now = app.effects.now_ms()
+    if {ACCOUNTS_QUEUE, KEYS_QUEUE} & set(app.pauses.known.queues):
+        # What they wait for may lie on the paused queue.
+        return 0
     with app.database.read() as connection:
         if not waiting.any_due(connection, now):
             return 0
@@ -101,6 +149,37 @@ def due_waiting_events(app: App) -> int:
     for event in due:
         app.publisher.send(event.queue, actor_of(event.queue), event.envelope)
     return len(due)
+
+
+def paused_requests(app: App) -> int:
+    """Bring back, bit by bit, what waited for pauses that have ended."""
+    with app.database.read() as connection:
+        ended = [one for one in pauses.standing(connection) if one.resumed_at is not None]
+    return sum(_bring_back(app, one, one.resumed_at or 0) for one in ended)
+
+
+def _bring_back(app: App, ended: pauses.Pause, resumed_at: int) -> int:
+    now = app.effects.now_ms()
+    rate = back_per_second((now - resumed_at) / 1000)
+    scope = f"resumed:{ended.kind}:{ended.name}"
+    with app.database.read() as connection:
+        waits = pauses.any_held_back(connection, ended)
+        room = pace.room(connection, scope, now, rate)
+    if waits and room > 0:
+        with app.database.write() as connection:
+            back = pauses.bring_back(connection, ended, now, room)
+            pace.take(connection, scope, now, rate, back)
+        return back
+    if not waits and now >= resumed_at + PAUSE_KEPT_MS:
+        with app.database.write() as connection:
+            pauses.forget(connection, ended)
+    return 0
+
+
+def back_per_second(seconds: float) -> float:
+    """How many requests a second come back that long after a pause ended."""
+    doublings = min(max(seconds, 0.0) / BACK_DOUBLES_SECONDS, 16.0)
+    return min(FIRST_BACK_PER_SECOND * math.exp2(doublings), MOST_BACK_PER_SECOND)
 
 
 def dead_processes(app: App) -> int:
@@ -187,6 +266,7 @@ SWEEPS: tuple[Sweep, ...] = (
     relay_usage,
     relay_events,
     rewrite_queue_file,
+    paused_requests,
     due_analyses,
     due_validations,
     due_waiting_events,

@@ -50,6 +50,7 @@ _SERVICES = (
     "BYOK_SIGNING_KEY",
     "BYOK_QUEUES",
     "BYOK_EXPORTER_PORT",
+    "BYOK_HEALTH_PORT",
 )
 
 SECRETS = (
@@ -222,6 +223,10 @@ class Settings(BaseSettings):
     exporter_host: str = Field("127.0.0.1", description="Where /metrics is served.")
     exporter_port: int = Field(
         9464, ge=0, le=65535, description="Its port; embedded: a free one unless set."
+    )
+    health_host: str = Field("127.0.0.1", description="Where /livez and /readyz are served.")
+    health_port: int = Field(
+        0, ge=0, le=65535, description="Their port, of one role; 0: a free one for each."
     )
     event_stream_length: int = Field(
         100_000, ge=100, description="How many out-events the stream keeps."

@@ -19,7 +19,8 @@ from typing import IO, Any
 import structlog
 
 from events.keys import Provider
-from store import leases, migrate
+from store import migrate
+from workers.addresses import processes_of, told_by
 from workers.app import App
 from workers.settings import ConfigurationError, Settings
 
@@ -28,6 +29,7 @@ log = structlog.get_logger(__name__)
 START_SECONDS = 60.0
 STOP_SECONDS = 100.0
 POLL_SECONDS = 0.05
+ROLES = ("worker", "scheduler", "exporter")
 RESTART_PAUSE_SECONDS = 1.0
 
 
@@ -91,7 +93,7 @@ class Supervisor:
     def stop(self) -> None:
         """Stop the roles, then the embedded parts they use."""
         self.stopping.set()
-        roles = [c for c in self._children if c.name in ("worker", "scheduler", "exporter")]
+        roles = [c for c in self._children if c.name in ROLES]
         parts = [c for c in self._children if c not in roles]
         for group in (roles, parts):
             for child in group:
@@ -141,20 +143,22 @@ class Supervisor:
             # Who runs this may be a role that makes no tables, where somebody else does that.
             if migrate.missing(app.database):
                 migrate.upgrade(app.database)
-            since = app.effects.now_ms()
-            (settings.state_dir / "exporter.url").unlink(missing_ok=True)
-            for role in ("worker", "scheduler", "exporter"):
+            for role in ROLES:
                 argv = [sys.executable, "-m", "workers.cli", role, "--stop-on-stdin-eof"]
                 self._children.append(_Child(role, argv, self._spawn(argv), restart=True))
-            self._await("the roles", lambda: self._roles_ready(app, since))
+            self._await("the roles", self._roles_ready)
         finally:
             app.close()
 
-    def _roles_ready(self, app: App, since: int) -> bool:
-        with app.database.read() as connection:
-            live = leases.live_roles(connection, app.effects.now_ms(), since)
-        exporter = (self.settings.state_dir / "exporter.url").exists()
-        return live.get("worker", 0) >= 1 and live.get("scheduler", 0) >= 1 and exporter
+    def _roles_ready(self) -> bool:
+        """Whether each role says that it is: its consumers run by then."""
+        for child in self._children:
+            if child.name in ROLES:
+                processes = dict(processes_of(self.settings.state_dir, child.name))
+                url = processes.get(child.process.pid)
+                if url is None or not told_by(child.process.pid, url, "/readyz", 1)["ok"]:
+                    return False
+        return True
 
     def _start_part(self, name: str, module: str, arguments: list[str], ready: Path) -> None:
         ready.unlink(missing_ok=True)

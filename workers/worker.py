@@ -18,6 +18,7 @@ from workers.analyses import actors as analyses_actors
 from workers.app import App
 from workers.boundary import DRAIN_SECONDS, put_aside
 from workers.broker import FailOnError, TimeMessages, open_worker_broker, unreadable_actor
+from workers.health import Health
 from workers.keys import actors as keys_actors
 from workers.settings import ConfigurationError, QueueGroup
 from workers.usage import actors as usage_actors
@@ -27,6 +28,9 @@ log = structlog.get_logger(__name__)
 WORKER_POLL_MS = 1000
 """How often an idle worker thread wakes. The consumers' own poll decides how long a message
 waits (see `workers.broker`); this is only how long a thread takes to see that it is to stop."""
+
+CALLS_ROUND_SECONDS = 1.0
+"""How often the event loop of the calls says that it is not stuck."""
 
 DRAIN_MS = int(DRAIN_SECONDS * 1000) + 5_000
 
@@ -54,6 +58,27 @@ def groups(app: App) -> list[Group]:
     return [group for group in every if group.name in settings.queues]
 
 
+class ConsumerWatch:
+    """What the consumers of a process ask and tell: of pauses, and of their health."""
+
+    def __init__(self, app: App) -> None:
+        self._pauses = app.pauses
+        self._health = app.health
+
+    def is_paused(self, queue: str) -> bool:
+        return queue in self._pauses.known.queues
+
+    def goes_round(self, queue: str) -> None:
+        self._health.goes_round(_consumer(queue))
+
+    def answered(self, queue: str, *, well: bool) -> None:
+        self._health.answered(f"broker, queue {queue}", well=well)
+
+
+def _consumer(queue: str) -> str:
+    return f"consumer of {queue}"
+
+
 def open_worker(app: App, group: Group) -> dramatiq.Worker:
     """A dramatiq worker for the group, on a broker identity of its own, not started yet."""
     broker = open_worker_broker(
@@ -61,11 +86,13 @@ def open_worker(app: App, group: Group) -> dramatiq.Worker:
         stopping=app.stopping,
         # Above the number of threads: one without a connection could not acknowledge.
         max_connections=2 * group.threads + 8,
+        watch=ConsumerWatch(app),
     )
     for register in group.registers:
         register(broker, app)
     for queue in sorted(broker.get_declared_queues()):
         _register_unreadable(broker, app, queue)
+        app.health.expect(_consumer(queue))
     broker.add_middleware(FailOnError())
     broker.add_middleware(TimeMessages(app.instruments))
     for taker in broker.actors.values():
@@ -79,18 +106,40 @@ def run(app: App) -> None:
     _build_parts(app)
     _require_master_keys(app)
     app.lease.start()
+    app.pauses.start()
     taken = groups(app)
-    workers = [open_worker(app, group) for group in taken]
-    for worker in workers:
+    workers = {group.name.value: open_worker(app, group) for group in taken}
+    for name, worker in workers.items():
         worker.start()
-    log.info("worker_ready", queues=[group.name.value for group in taken])
+        _watch(app.health, name, worker)
+    _watch_parts(app)
+    app.health.has_started()
+    log.info("worker_ready", queues=list(workers))
     app.stopping.wait()
     log.info("worker_draining")
     with ThreadPoolExecutor(len(workers)) as pool:
-        list(pool.map(lambda worker: worker.stop(timeout=DRAIN_MS), workers))
+        list(pool.map(lambda worker: worker.stop(timeout=DRAIN_MS), workers.values()))
+    app.pauses.stop()
     app.lease.release()
-    for worker in workers:
+    for worker in workers.values():
         worker.broker.close()
+
+
+def _watch(health: Health, name: str, worker: dramatiq.Worker) -> None:
+    """Have it seen where a thread of a dramatiq worker dies: it says nothing itself."""
+    health.watch_thread(
+        f"a thread for {name}", lambda: all(thread.is_alive() for thread in worker.workers)
+    )
+    for queue, consumer in worker.consumers.items():
+        health.watch_thread(_consumer(queue), consumer.is_alive)
+
+
+def _watch_parts(app: App) -> None:
+    health = app.health
+    health.watch_thread("the lease's thread", app.lease.is_alive)
+    health.watch_thread("the pauses' thread", app.pauses.is_alive)
+    health.require("database", app.lease.is_held)
+    app.calls.every(CALLS_ROUND_SECONDS, lambda: health.goes_round("loop of the calls"))
 
 
 def _require_master_keys(app: App) -> None:

@@ -28,6 +28,7 @@ from workers.app import App
 from workers.boundary import Stopping
 from workers.broker.reading import read_message, unreadable
 from workers.lease import Lease
+from workers.pauses import PauseWatch
 from workers.settings import Settings
 
 T = TypeVar("T")
@@ -328,6 +329,9 @@ class Process:
         publisher._answers = client
         lease = Lease(database, app.effects, self.role)
         lease._thread = SimThread(self, "lease", lease._keep)
+        pauses = PauseWatch(lambda: database, app.effects)
+        # Nothing is paused in these histories: it is read once, and nobody reads on.
+        pauses._thread = SimThread(self, "pauses", lambda: None)
         from workers.pacing import Gate  # noqa: PLC0415 -- see below
 
         app.__dict__.update(
@@ -337,6 +341,7 @@ class Process:
             calls=SimCalls(self),
             stream=client,
             lease=lease,
+            pauses=pauses,
             pacing=Gate(client, app.effects.monotonic),
             providers={name: self.outside.provider.client(self, name) for name in Provider},
         )
@@ -441,10 +446,12 @@ class Process:
 
     def _work(self) -> None:
         self.app.lease.start()
+        self.app.pauses.start()
         self.ready = True
         self.sleep(NEVER / 1000, self.app.stopping)
         self.ready = False
         self.sleep(NEVER / 1000, until=lambda: not any(self.under_way.values()))
+        self.app.pauses.stop()
         self.app.lease.release()
         self._gone()
 

@@ -24,6 +24,7 @@ _LOOKED_FOR = {
     " WHERE stopped_at IS NULL AND heartbeat_at < :now - 10000",
     "orphaned_requests": "SELECT 1 FROM analyses WHERE state = 'running'",
     "lost_attempts": "SELECT 1 FROM attempts WHERE state = 'started'",
+    "paused_requests": "SELECT 1 FROM pauses WHERE resumed_at IS NOT NULL",
     "past_cooldowns": "SELECT 1 FROM cooldowns WHERE until_at <= :now",
 }
 

@@ -29,5 +29,5 @@ def test_the_readme_says_which_settings_may_lie_in_a_file() -> None:
 
 def test_every_command_is_in_the_readme() -> None:
     names = set(app.commands)
-    told = set(re.findall(r"`byok ([a-z]+)", README)) | {"scheduler", "exporter"}
+    told = set(re.findall(r"`byok ([a-z]+)", README)) | {"scheduler", "exporter", "resume"}
     assert names == told

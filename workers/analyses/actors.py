@@ -53,6 +53,10 @@ def _defer(broker: RedisWorkerBroker, app: App) -> None:
         priority=AFTER_OTHERS,
     )
     def take_in_analyses() -> None:
+        if ANALYSES_QUEUE in app.pauses.known.queues:
+            # The consumer puts back what was deferred.
+            deferral.end()
+            return
         messages = deferral.take(TAKE_IN_BATCH)
         wait = app.instruments.queue_wait.labels(ANALYSES_QUEUE)
         for message in messages:

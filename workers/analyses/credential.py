@@ -11,7 +11,7 @@
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from events import KeyStatus, Provider, ProviderChoice
 
@@ -46,7 +46,8 @@ class OwnKey:
 class Situation:
     """What the decision depends on.
 
-    `waited_ms` is since the request was accepted, `out` are the providers in an outage.
+    `waited_ms` is since the request was accepted, `out` are the providers in an outage, `paused`
+    those that an operator has paused, and `resumed_ms` is since when others no longer are.
     """
 
     choice: ProviderChoice
@@ -55,6 +56,13 @@ class Situation:
     platform: Sequence[Provider]
     waited_ms: int
     out: Collection[Provider] = ()
+    paused: Collection[Provider] = ()
+    resumed_ms: Mapping[Provider, int] = field(default_factory=dict)
+
+    @property
+    def avoided(self) -> Collection[Provider]:
+        """The providers that are not called if another will do."""
+        return {*self.out, *self.paused}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +90,20 @@ class AwaitVerdict:
 
 
 @dataclass(frozen=True, slots=True)
+class AwaitResumption:
+    """The provider that would be asked is paused: wait until it no longer is."""
+
+    provider: Provider
+
+
+@dataclass(frozen=True, slots=True)
 class Refuse:
     """Nobody pays; the request fails with this reason."""
 
     reason: str
 
 
-Decision = UseOwn | UsePlatform | AwaitVerdict | Refuse
+Decision = UseOwn | UsePlatform | AwaitVerdict | AwaitResumption | Refuse
 
 
 def choice_of(wanted: ProviderChoice, model: str | None) -> ProviderChoice:
@@ -105,14 +120,33 @@ def choice_of(wanted: ProviderChoice, model: str | None) -> ProviderChoice:
 
 
 def decide(situation: Situation) -> Decision:
-    """Apply the table."""
+    """Apply the table. What would call a paused provider waits; what calls none is not held up."""
+    decision = _by_table(situation)
+    provider = _asked(situation, decision)
+    if provider is not None and provider in situation.paused:
+        return AwaitResumption(provider)
+    return decision
+
+
+def _asked(situation: Situation, decision: Decision) -> Provider | None:
+    match decision:
+        case UseOwn(provider) | UsePlatform(provider):
+            return provider
+        case AwaitVerdict(key_id):
+            own = situation.own.items()
+            return next(provider for provider, key in own if key.key_id == key_id)
+        case _:
+            return None
+
+
+def _by_table(situation: Situation) -> Decision:
     if situation.choice is not ProviderChoice.AUTO:
         return _row(situation, Provider(situation.choice.value))
     if not situation.plan_includes_byok or not situation.own:
         return _any_platform(situation, "plan" if situation.own else None)
     rows = [_row(situation, provider) for provider in Provider if provider in situation.own]
     working = [row for row in rows if isinstance(row, UseOwn)]
-    reachable = [row for row in working if row.provider not in situation.out]
+    reachable = [row for row in working if row.provider not in situation.avoided]
     if working and not reachable:
         return _in_outage(situation, working[0])
     # An own key that works comes first, then one that may soon, then one whose owner lets the
@@ -128,14 +162,14 @@ def decide(situation: Situation) -> Decision:
 
 def _any_platform(situation: Situation, fallback: str | None) -> Decision:
     """The platform's first provider that is reachable, else its first."""
-    reachable = [provider for provider in situation.platform if provider not in situation.out]
+    reachable = [provider for provider in situation.platform if provider not in situation.avoided]
     order = reachable or situation.platform
     return UsePlatform(order[0], fallback) if order else Refuse("platform_unavailable")
 
 
 def _in_outage(situation: Situation, own: UseOwn) -> Decision:
     """All own keys that work are of providers in an outage: the platform, only where it may."""
-    stand_in = any(provider not in situation.out for provider in situation.platform)
+    stand_in = any(provider not in situation.avoided for provider in situation.platform)
     if stand_in and situation.own[own.provider].allow_platform_fallback:
         return _any_platform(situation, "provider_outage")
     return own
@@ -147,7 +181,7 @@ def _row(situation: Situation, provider: Provider) -> Decision:
         return _platform(situation, provider, None)
     if not situation.plan_includes_byok:
         return _platform(situation, provider, "plan")
-    waited = situation.waited_ms if key.in_doubt_ms is None else key.in_doubt_ms
+    waited = _waited_ms(situation, provider, key)
     if key.status is KeyStatus.INVALID:
         return _instead(situation, provider, key, "key_invalid")
     if key.status is KeyStatus.VALID and key.in_doubt_ms is None:
@@ -157,6 +191,14 @@ def _row(situation: Situation, provider: Provider) -> Decision:
     if waited < PENDING_LIMIT_MS:
         return AwaitVerdict(key.key_id, PENDING_LIMIT_MS - waited)
     return _instead(situation, provider, key, "key_pending")
+
+
+def _waited_ms(situation: Situation, provider: Provider, key: OwnKey) -> int:
+    """How long a verdict on the key was waited for while one could come."""
+    if provider in situation.paused:
+        return 0
+    waited = situation.waited_ms if key.in_doubt_ms is None else key.in_doubt_ms
+    return min(waited, situation.resumed_ms.get(provider, waited))
 
 
 def _instead(situation: Situation, provider: Provider, key: OwnKey, reason: str) -> Decision:

@@ -26,14 +26,16 @@ from events import (
     ProviderChoice,
     ProviderHealthChanged,
 )
-from events.analyses import AnalysisInput
+from events.accounts import ACCOUNTS_QUEUE
+from events.analyses import ANALYSES_QUEUE, AnalysisInput
 from events.sealing import input_info
-from store import accounts, analyses, budgets, cooldowns, credits, gate, keys
+from store import accounts, analyses, budgets, cooldowns, credits, gate, keys, pauses
 from store.masterkeys import DoesNotOpen, MasterKeyMissing, MasterKeyUnavailable
 from store.vault import AccountVault, StoredKey
 from workers.analyses import ending, reuse, spending, turns
 from workers.analyses.completion import KEY_UNREADABLE, Sent, abandon, complete
 from workers.analyses.credential import (
+    AwaitResumption,
     AwaitVerdict,
     Decision,
     OwnKey,
@@ -195,14 +197,14 @@ def _run_held(app: App, account: str) -> None:
     The place was given back before: so what is put off by another thread from here on is either
     seen here or waked by that thread.
     """
-    while not app.stopping.is_set():
+    while not (app.stopping.is_set() or ANALYSES_QUEUE in app.pauses.known.queues):
         with turns.next_in_turn(app, account) as request_id:
             if request_id is None:
                 return
             with turns.place(app, account) as placed:
                 if not placed or _resume(app, account, request_id) is _Left.WAITS:
                     return
-    # This process stops: another goes on from here.
+    # This process stops, or the queue is paused: another goes on from here.
     turns.wake_another(app, account)
 
 
@@ -319,14 +321,11 @@ def _claim(
         ending.fail(app, connection, request, "expired", retryable=True)
         return _Left.DONE
     account = accounts.find(connection, account_id)
-    if account is None and now < request.created_at + ACCOUNT_WAIT_MS:
-        ending.park(
-            app,
-            connection,
-            request,
-            analyses.AWAITING_ACCOUNT,
-            request.created_at + ACCOUNT_WAIT_MS,
-        )
+    # Nothing becomes known of an account while its queue is paused.
+    from_then = now if ACCOUNTS_QUEUE in app.pauses.known.queues else request.created_at
+    if account is None and now < from_then + ACCOUNT_WAIT_MS:
+        due_at = from_then + ACCOUNT_WAIT_MS
+        ending.park(app, connection, request, analyses.AWAITING_ACCOUNT, due_at)
         return _Left.WAITS
     if account is None or not account.ai_consent:
         # An account that nothing is known of has consent off.
@@ -334,6 +333,10 @@ def _claim(
         return _Left.DONE
     if request.account_revision is None:
         analyses.note_life(connection, request, account.revision)
+    if account_id in app.pauses.known.accounts:
+        reason = pauses.reason_for(pauses.ACCOUNT, account_id)
+        ending.park(app, connection, request, reason, request.expires_at)
+        return _Left.WAITS
     digest = None
     found = _by_rules(request, given.input)
     if found is None:
@@ -368,12 +371,8 @@ def _act(
 ) -> _Claimed | _Left:
     key_id: str | None
     match decision:
-        case Refuse(reason):
-            ending.fail(app, connection, request, reason, retryable=True)
-            return _Left.DONE
-        case AwaitVerdict(_, for_ms):
-            ending.park(app, connection, request, analyses.AWAITING_VERDICT, now + for_ms)
-            return _Left.WAITS
+        case Refuse() | AwaitVerdict() | AwaitResumption():
+            return _call_nobody(app, connection, request, decision, now)
         case UseOwn(provider, key_id):
             scope, fallback = cooldowns.key_scope(key_id), None
         case UsePlatform(provider, fallback):
@@ -454,6 +453,25 @@ def _within_budget(
         return True
     ending.skip_for_budget(app, connection, request, short)
     return None
+
+
+def _call_nobody(
+    app: App,
+    connection: Connection,
+    request: analyses.Request,
+    decision: Refuse | AwaitVerdict | AwaitResumption,
+    now: int,
+) -> _Left:
+    match decision:
+        case Refuse(reason):
+            ending.fail(app, connection, request, reason, retryable=True)
+            return _Left.DONE
+        case AwaitVerdict(_, for_ms):
+            ending.park(app, connection, request, analyses.AWAITING_VERDICT, now + for_ms)
+        case AwaitResumption(provider):
+            reason = pauses.reason_for(pauses.PROVIDER, provider)
+            ending.park(app, connection, request, reason, request.expires_at)
+    return _Left.WAITS
 
 
 def _permit(app: App, request: analyses.Request, provider: Provider, scope: str) -> Permit | Hold:
@@ -591,6 +609,7 @@ def _situation(
     own: dict[str, keys.KeyRecord],
     now: int,
 ) -> Situation:
+    paused = app.pauses.known
     return Situation(
         choice=choice_of(ProviderChoice(request.provider_wanted), request.model_wanted),
         plan_includes_byok=app.includes_byok(account.plan, account.plan_status),
@@ -611,6 +630,8 @@ def _situation(
         ],
         waited_ms=now - request.created_at,
         out={Provider(name) for name in app.pacing.out()},
+        paused={Provider(name) for name in paused.providers},
+        resumed_ms={Provider(name): now - at for name, at in paused.resumed_at.items()},
     )
 
 

@@ -6,21 +6,29 @@ from dramatiq import Broker
 
 from events.broker import REDIS_SCHEMES, scheme_of
 from workers.broker.rabbitmq import RabbitmqWorkerBroker
-from workers.broker.reading import FailOnError, unreadable_actor
+from workers.broker.reading import FailOnError, PutBack, unreadable_actor
 from workers.broker.redis import RedisWorkerBroker
 from workers.broker.timing import TimeMessages
+from workers.broker.watch import Unwatched, Watch
 
 __all__ = [
     "FailOnError",
+    "PutBack",
     "RedisWorkerBroker",
     "TimeMessages",
+    "Watch",
     "open_worker_broker",
     "unreadable_actor",
 ]
 
 
-def open_worker_broker(url: str, *, stopping: Event, max_connections: int) -> Broker:
+def open_worker_broker(
+    url: str, *, stopping: Event, max_connections: int, watch: Watch | None = None
+) -> Broker:
     """A broker to fetch from. `stopping` is set when the process stops."""
+    watch = watch or Unwatched()
     if scheme_of(url) in REDIS_SCHEMES:
-        return RedisWorkerBroker(url, stopping=stopping, max_connections=max_connections)
-    return RabbitmqWorkerBroker(url, stopping=stopping)
+        return RedisWorkerBroker(
+            url, stopping=stopping, max_connections=max_connections, watch=watch
+        )
+    return RabbitmqWorkerBroker(url, stopping=stopping, watch=watch)

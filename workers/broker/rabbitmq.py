@@ -12,15 +12,20 @@ from dramatiq.brokers.rabbitmq import (
 )
 from dramatiq.errors import ConnectionClosed
 
-from workers.broker.reading import read_message, unreadable
+from workers.broker.reading import is_put_back, read_message, unreadable
+from workers.broker.watch import Watch
+
+REST_SECONDS = 0.1
+"""How often the consumer of a paused queue looks whether it still is."""
 
 
 class RabbitmqWorkerBroker(RabbitmqBroker):
     """Fetches for workers. A message that is refused while the process stops is put back."""
 
-    def __init__(self, url: str, *, stopping: Event) -> None:
+    def __init__(self, url: str, *, stopping: Event, watch: Watch) -> None:
         super().__init__(url=url, confirm_delivery=True, middleware=[])
         self.stopping = stopping
+        self.watch = watch
 
     @property
     def consumer_class(self) -> type["Consumer"]:
@@ -42,9 +47,19 @@ class Consumer(_RabbitmqConsumer):
 
     broker: RabbitmqWorkerBroker
 
+    def __init__(
+        self, broker: RabbitmqWorkerBroker, queue_name: str, prefetch: int, timeout: int
+    ) -> None:
+        super().__init__(broker, queue_name, prefetch, timeout)  # type: ignore[no-untyped-call]  # dramatiq has no types
+        self._idle_seconds = timeout / 1000
+        self._resting = False
+        self._to_put_back: set[Any] = set()
+
     def __next__(self) -> MessageProxy | None:
+        watch = self.broker.watch
+        watch.goes_round(self.queue_name)
         try:
-            method, _properties, body = next(self.iterator)
+            method, body = self._next(paused=watch.is_paused(self.queue_name))
         except (
             # What pika's blocking connection raises once it is closed from another side.
             AssertionError,
@@ -53,7 +68,9 @@ class Consumer(_RabbitmqConsumer):
         ) as error:
             if getattr(error, "reply_code", None) == NOT_FOUND:
                 self.broker.queues_pending.add(self.queue_name)
+            watch.answered(self.queue_name, well=False)
             raise ConnectionClosed(error) from None
+        watch.answered(self.queue_name, well=True)
         if method is None:
             return None
         message = read_message(self.broker, self.queue_name, body)
@@ -63,9 +80,34 @@ class Consumer(_RabbitmqConsumer):
         proxy: MessageProxy = _RabbitmqMessage(method.redelivered, method.delivery_tag, message)
         return proxy
 
+    def _next(self, *, paused: bool) -> tuple[Any, Any]:
+        """The next delivery and its body, or nothing for as long as the queue is paused."""
+        if paused:
+            if not self._resting:
+                # What was delivered and not handed out goes back.
+                self.channel.cancel()
+                self._resting = True
+            self.connection.process_data_events(time_limit=REST_SECONDS)
+            return None, None
+        if self._resting:
+            self.iterator = self.channel.consume(
+                self.queue_name, inactivity_timeout=self._idle_seconds
+            )
+            self._resting = False
+        method, _properties, body = next(self.iterator)
+        return method, body
+
+    def nack(self, message: MessageProxy) -> None:
+        if is_put_back(message):
+            self._to_put_back.add(message._tag)
+        super().nack(message)  # type: ignore[no-untyped-call]  # as above
+
     def _nack(self, tag: Any) -> None:
+        put_back = tag in self._to_put_back
+        self._to_put_back.discard(tag)
+
         def refuse() -> None:
-            self.channel.basic_nack(tag, requeue=self.broker.stopping.is_set())
+            self.channel.basic_nack(tag, requeue=put_back or self.broker.stopping.is_set())
 
         self.connection.add_callback_threadsafe(refuse)
 

@@ -72,12 +72,24 @@ def unreadable(queue: str, data: bytes, options: Mapping[str, Any]) -> Message[A
     )
 
 
+class PutBack(RuntimeError):
+    """The message is not acted on now: it goes back to its queue."""
+
+
+_PUT_BACK = "put_back"
+
+
+def is_put_back(message: MessageProxy) -> bool:
+    """Whether a message that was not acknowledged is to go back to its queue."""
+    return bool(getattr(message, _PUT_BACK, False))
+
+
 class FailOnError(Middleware):
     """Has a message whose actor raised refused instead of acknowledged.
 
     dramatiq leaves that to its `Retries`, which we do not use: without it, a message whose actor
     raised would be acknowledged and gone. The brokers put a refused message back when the worker
-    stops, and else into the dead letters.
+    stops or the actor says so by `PutBack`, and else into the dead letters.
     """
 
     def after_process_message(
@@ -90,4 +102,6 @@ class FailOnError(Middleware):
     ) -> None:
         if exception is not None:
             message.fail()
+            setattr(message, _PUT_BACK, isinstance(exception, PutBack))
+        if exception is not None and not is_put_back(message):
             log.error("message_refused", queue=message.queue_name, error=type(exception).__name__)

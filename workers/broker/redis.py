@@ -18,13 +18,17 @@ from dramatiq.errors import ConnectionClosed
 
 from events.broker import NAMESPACE, redis_client
 from workers.broker.deferral import Deferral
-from workers.broker.reading import read_message, unreadable
+from workers.broker.reading import is_put_back, read_message, unreadable
+from workers.broker.watch import Watch
 
 log = structlog.get_logger(__name__)
 
 LONGEST_POLL_SECONDS = 0.02
 """How long an idle consumer sleeps between fetches. 20 ms: a first message waits 9 ms in the
 median, and an idle process uses 5 % of a core; the stock second makes it wait 600 ms."""
+
+REST_SECONDS = 0.05
+"""How long the consumer of a paused queue rests between two looks at whether it still is."""
 
 _ID = "redis_message_id"
 
@@ -41,7 +45,7 @@ def poll_pause(misses: int) -> float:
 class RedisWorkerBroker(RedisBroker):
     """Fetches for workers. `stopping` is set when the process stops."""
 
-    def __init__(self, url: str, *, stopping: Event, max_connections: int) -> None:
+    def __init__(self, url: str, *, stopping: Event, max_connections: int, watch: Watch) -> None:
         super().__init__(  # type: ignore[no-untyped-call]  # dramatiq has no types
             client=redis_client(url, max_connections=max_connections),
             # Retries and delays are the store's (a retry is lost when Redis is away as the actor
@@ -52,6 +56,7 @@ class RedisWorkerBroker(RedisBroker):
             heartbeat_timeout=HEARTBEAT_TIMEOUT_MS,
         )
         self.stopping = stopping
+        self.watch = watch
         self.deferrals: dict[str, Deferral] = {}
 
     @property
@@ -107,19 +112,40 @@ class Consumer(_RedisConsumer):
             self._deferral.forget()
 
     def __next__(self) -> MessageProxy | None:
+        watch = self.broker.watch
+        watch.goes_round(self.queue_name)
         try:
-            return self._next()
+            message = self._next(paused=watch.is_paused(self.queue_name))
         except Exception as error:  # noqa: BLE001
+            watch.answered(self.queue_name, well=False)
             # Whatever was on its way here is lost to this identity, and so is what was fetched
             # and not handed out yet: under a new one all of it is delivered again.
             self.broker.renew_identity()
             raise ConnectionClosed(error) from None
+        return message
 
-    def _next(self) -> MessageProxy | None:
+    def _rest(self) -> None:
+        """Take nothing, because the queue is paused; what was fetched goes back."""
+        fetched = [self._read(data) for data in self.message_cache if data is not None]
+        self.message_cache = []
+        if self._deferral is not None:
+            fetched += self._deferral.take(sys.maxsize)
+        self.requeue(fetched)
+        # It fetches nothing, and says that this identity is alive: what it has under way would be
+        # delivered again.
+        self.broker.do_fetch(self.queue_name, 0)
+        self.broker.watch.answered(self.queue_name, well=True)
+        time.sleep(REST_SECONDS)
+
+    def _next(self, *, paused: bool) -> MessageProxy | None:
+        if paused:
+            self._rest()
+            return None
         if not self.message_cache:
             room = self.prefetch - self.outstanding_message_count
             if room > 0:
                 self.message_cache = self.broker.do_fetch(self.queue_name, room)
+                self.broker.watch.answered(self.queue_name, well=True)
         found = bool(self.message_cache)
         while self.message_cache:
             data = self.message_cache.pop(0)
@@ -178,7 +204,7 @@ class Consumer(_RedisConsumer):
             self._deferral.let_go(message.message_id)
         if _ID not in message.options:
             return
-        if not self.broker.stopping.is_set():
+        if not (self.broker.stopping.is_set() or is_put_back(message)):
             super().nack(message)  # type: ignore[no-untyped-call]  # as above
             return
         try:

@@ -1,12 +1,13 @@
 """`byok revalidate`: have keys validated now, for cron and after an incident."""
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from events import Provider
-from store import validations
+from store import pauses, validations
 from workers.app import App
 from workers.cli.console import AsJson, emit_json, err, open_app, out
 
@@ -51,28 +52,31 @@ def _send_due(app: App, *, silent: bool) -> dict[str, int]:
     sent = put_off = 0
     now = app.effects.now_ms()
     with app.database.read() as connection:
-        total = sum(validations.count_due(connection, provider, now) for provider in Provider)
+        providers = [p for p in Provider if not pauses.is_paused(connection, pauses.PROVIDER, p)]
+        total = sum(validations.count_due(connection, provider, now) for provider in providers)
+    for provider in sorted(set(Provider) - set(providers)):
+        err.print(f"{provider} is paused: its keys wait.", highlight=False)
     with _progress("Sending", silent=silent) as progress:
         task = progress.add_task("", total=total)
         # Only what is due at the start: what becomes due meanwhile is the next run's.
         while sent + put_off < total:
-            swept = [send_due(app, provider) for provider in Provider]
+            swept = [send_due(app, provider) for provider in providers]
             found = sum(each.sent + each.put_off for each in swept)
             sent += sum(each.sent for each in swept)
             put_off += sum(each.put_off for each in swept)
             progress.update(task, completed=sent + put_off)
             if not found:
-                if not _any_due(app):
+                if not _any_due(app, providers):
                     # A scheduler was faster.
                     break
                 app.effects.wait(PAUSE_SECONDS, app.stopping)
     return {"sent": sent, "put_off": put_off}
 
 
-def _any_due(app: App) -> bool:
+def _any_due(app: App, providers: Sequence[Provider]) -> bool:
     now = app.effects.now_ms()
     with app.database.read() as connection:
-        return any(validations.any_due(connection, provider, now) for provider in Provider)
+        return any(validations.any_due(connection, provider, now) for provider in providers)
 
 
 def _mark_all(app: App, *, silent: bool) -> dict[str, int]:

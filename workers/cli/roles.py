@@ -1,11 +1,36 @@
 """`byok up` and each role alone."""
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from workers import logs
+from workers.app import App
 from workers.cli.console import StopOnEof, err, open_app
-from workers.settings import Settings
+from workers.settings import ConfigurationError, Settings
 from workers.supervisor import Supervisor, stop_on_signals
+
+
+@contextmanager
+def _probed(app: App) -> Iterator[None]:
+    """Answer probes for as long as the role runs."""
+    from workers.probes import Probes  # noqa: PLC0415 -- loads what `up` does not need
+
+    settings = app.settings
+    try:
+        probes = Probes(
+            app.health, settings.state_dir, host=settings.health_host, port=settings.health_port
+        )
+    except OSError as error:
+        raise ConfigurationError(
+            f"BYOK_HEALTH_HOST and BYOK_HEALTH_PORT name {settings.health_host}:"
+            f"{settings.health_port}, which cannot be had ({error.strerror}): give each role on a "
+            "machine a port of its own, or 0."
+        ) from None
+    try:
+        yield
+    finally:
+        probes.close()
 
 
 def up(*, stop_on_stdin_eof: StopOnEof = False) -> None:
@@ -33,7 +58,7 @@ def worker(*, stop_on_stdin_eof: StopOnEof = False) -> None:
     """
     from workers import worker as role  # noqa: PLC0415 -- loads the SDKs, which takes a second
 
-    with open_app("worker") as app:
+    with open_app("worker") as app, _probed(app):
         stop_on_signals(app.stopping, stdin=stop_on_stdin_eof)
         role.run(app)
 
@@ -42,7 +67,7 @@ def scheduler(*, stop_on_stdin_eof: StopOnEof = False) -> None:
     """Run the scheduler and relay. Example: `byok scheduler`."""
     from workers import scheduler as role  # noqa: PLC0415 -- loads what other commands do not need
 
-    with open_app("scheduler") as app:
+    with open_app("scheduler") as app, _probed(app):
         stop_on_signals(app.stopping, stdin=stop_on_stdin_eof)
         role.run(app)
 
@@ -54,7 +79,7 @@ def exporter(*, stop_on_stdin_eof: StopOnEof = False) -> None:
 
     # A database server may be away: that is what the page then tells.
     embedded = Settings.load().database_url is None
-    with open_app("exporter", need_store=embedded) as app:
+    with open_app("exporter", need_store=embedded) as app, _probed(app):
         stop_on_signals(app.stopping, stdin=stop_on_stdin_eof)
         settings = app.settings
         settings.metrics_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -68,6 +93,8 @@ def exporter(*, stop_on_stdin_eof: StopOnEof = False) -> None:
             failed=read.failed,
         )
         (settings.state_dir / "exporter.url").write_text(served.url + "\n")
+        app.health.watch_thread("the server of /metrics", served.is_alive)
+        app.health.has_started()
         app.stopping.wait()
         served.close()
         read.close()

@@ -7,7 +7,8 @@ from events.keys import KEYS_QUEUE
 from workers.app import App
 from workers.boundary import take, take_event
 from workers.keys.lifecycle import HANDLERS
-from workers.keys.validation import VALIDATE_ACTOR, VALIDATIONS_QUEUE, validate
+from workers.keys.validation import VALIDATE_ACTOR, validate
+from workers.queues import VALIDATIONS_QUEUE
 
 
 def register(broker: Broker, app: App) -> None:

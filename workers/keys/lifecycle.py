@@ -21,8 +21,9 @@ from store import accounts, analyses, gate, keys, waiting
 from workers.app import App
 from workers.boundary import Handlers
 from workers.keychanges import announce, announce_use, cause_of
-from workers.keys.validation import VALIDATE_ACTOR, VALIDATIONS_QUEUE
+from workers.keys.validation import VALIDATE_ACTOR
 from workers.providers.shape import ShapeProblem, check_shape
+from workers.queues import VALIDATIONS_QUEUE
 
 log = structlog.get_logger(__name__)
 

@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 
 from events import Provider
-from store import pace, validations
+from store import pace, pauses, validations
 from workers.app import App
 from workers.keys.schedule import may_be_put_off, next_look, period_ms
-from workers.keys.validation import VALIDATE_ACTOR, VALIDATIONS_QUEUE
+from workers.keys.validation import VALIDATE_ACTOR
+from workers.queues import VALIDATIONS_QUEUE
 
 BATCH = 500
 
@@ -23,14 +24,16 @@ def send_due(app: App, provider: Provider) -> Swept:
     """Send keys that are due, as many as the pace of their provider lets through.
 
     Keys that real traffic proved are put off to the next period, which costs no pace. While the
-    provider's breaker is open none is sent.
+    provider's breaker is open or the provider is paused none is sent.
     """
     now = app.effects.now_ms()
     rate = app.settings.validations_per_second
     scope = f"validations:{provider.value}"
     with app.database.read() as connection:
-        if not validations.any_due(connection, provider, now) or not pace.room(
-            connection, scope, now, rate
+        if (
+            not validations.any_due(connection, provider, now)
+            or not pace.room(connection, scope, now, rate)
+            or pauses.is_paused(connection, pauses.PROVIDER, provider)
         ):
             return Swept()
     if provider.value in app.pacing.out():

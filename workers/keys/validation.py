@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from sqlalchemy import Connection
 
 from events import KeyStatus, Provider
-from store import accounts, analyses, gate, keys, ledger, probes
+from store import accounts, analyses, gate, keys, ledger, pauses, probes
 from store.engine import after_commit
 from store.masterkeys import DoesNotOpen, MasterKeyMissing, MasterKeyUnavailable
 from store.vault import StoredKey
@@ -25,7 +25,6 @@ from workers.providers.verdict import judge_outcome
 
 log = structlog.get_logger(__name__)
 
-VALIDATIONS_QUEUE = "validations"
 VALIDATE_ACTOR = "validate_key"
 
 FIRST_RETRY_SECONDS = 2
@@ -41,10 +40,13 @@ def validate(app: App, key_id: str) -> None:
     """Ask the provider about a key and write the verdict.
 
     A key that does not open is Invalid, reason `unreadable`. One whose master key is missing or
-    away is left as it is and looked at again: that is the operator's to mend.
+    away is left as it is and looked at again: that is the operator's to mend. One whose provider is
+    paused stays due.
     """
     now = app.effects.now_ms()
     with app.database.write() as connection:
+        if _is_paused(connection, key_id):
+            return
         key = keys.begin_validation(connection, key_id, now)
         stored = keys.stored_key(connection, key_id) if key else None
     if key is None:
@@ -93,6 +95,11 @@ def _ask(app: App, key: keys.KeyRecord, secret: SecretStr) -> Proof | Failure:
 
 def _probe_of(key: keys.KeyRecord) -> probes.Probe:
     return probes.Probe(account_id=key.account_id, key_id=key.key_id, number=key.validation_no)
+
+
+def _is_paused(connection: Connection, key_id: str) -> bool:
+    key = keys.find(connection, key_id)
+    return key is not None and pauses.is_paused(connection, pauses.PROVIDER, key.provider)
 
 
 def _open(app: App, key: keys.KeyRecord, stored: StoredKey | None) -> SecretStr:

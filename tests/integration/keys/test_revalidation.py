@@ -16,8 +16,9 @@ from workers import scheduler
 from workers.app import App
 from workers.keys import validation
 from workers.keys.schedule import next_look
-from workers.keys.validation import VALIDATE_ACTOR, VALIDATIONS_QUEUE, validate
+from workers.keys.validation import VALIDATE_ACTOR, validate
 from workers.providers.port import Failure, OutcomeClass, Proof
+from workers.queues import VALIDATIONS_QUEUE
 
 DAY = 24 * 3_600_000
 OPENAI, ANTHROPIC = Provider.OPENAI, Provider.ANTHROPIC

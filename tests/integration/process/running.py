@@ -30,7 +30,7 @@ from store import analyses, outbox
 from store.analyses import Request
 from tests.road import Road
 from workers.app import App
-from workers.keys.validation import VALIDATIONS_QUEUE
+from workers.queues import VALIDATIONS_QUEUE
 from workers.settings import Settings
 
 ROOT = Path(__file__).parents[3]

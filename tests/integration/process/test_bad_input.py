@@ -21,7 +21,7 @@ from store import accounts, setaside
 from store.setaside import SetAside
 from tests.integration.process.running import MAILS, Done, Up, until
 from tests.road import GOOD_OPENAI, MAIL
-from workers.keys.validation import VALIDATIONS_QUEUE
+from workers.queues import VALIDATIONS_QUEUE
 from workers.settings import new_named_key
 
 FAR_AHEAD_MS = 4_000_000_000_000

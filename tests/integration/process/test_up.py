@@ -227,6 +227,14 @@ def test_the_doctor_finds_everything_well(up: Up) -> None:
     assert {check["part"] for check in found["checks"]} >= {"broker", "database", "roles"}
 
 
+@pytest.mark.parametrize("role", ["worker", "scheduler", "exporter"])
+def test_each_role_is_alive_and_ready(up: Up, role: str) -> None:
+    for asked in ([], ["--ready"]):
+        told = up.json("healthcheck", role, *asked)
+        assert told["ok"] is True
+        assert [one["pid"] for one in told["processes"]] == [up.child(role).pid]
+
+
 def test_the_database_needs_no_upgrade(up: Up) -> None:
     done = up.byok("db", "upgrade")
     assert (done.code, done.out.strip()) == (0, "Nothing to do.")

@@ -15,11 +15,12 @@ from events.registry import INCOMING, QUEUES
 from metrics import labels
 from store import outbox
 from workers.analyses.actors import RESUME_ACTOR, TAKE_IN_ACTOR
-from workers.keys.validation import VALIDATE_ACTOR, VALIDATIONS_QUEUE
+from workers.keys.validation import VALIDATE_ACTOR
 from workers.pacing.permits import Turn
 from workers.providers.codes import Code, Reason
 from workers.providers.port import OutcomeClass
 from workers.providers.shape import ShapeProblem
+from workers.queues import VALIDATIONS_QUEUE
 from workers.scheduler import SWEEPS
 from workers.usage.aggregate import CONFLICT, EXPIRED
 

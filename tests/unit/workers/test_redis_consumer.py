@@ -14,7 +14,7 @@ from dramatiq import Message, MessageProxy, actor
 from dramatiq.errors import ConnectionClosed
 
 from events.broker import NAMESPACE
-from workers.broker import open_worker_broker, unreadable_actor
+from workers.broker import FailOnError, PutBack, open_worker_broker, unreadable_actor
 from workers.broker.redis import LONGEST_POLL_SECONDS, RedisWorkerBroker, poll_pause
 
 QUEUE = "things"
@@ -23,11 +23,29 @@ UNREADABLE = unreadable_actor(QUEUE)
 
 
 @dataclass
+class Pausing:
+    """A watch whose test pauses everything, or nothing."""
+
+    paused: bool = False
+    rounds: list[bool] = field(default_factory=list)
+
+    def is_paused(self, queue: str) -> bool:
+        return self.paused
+
+    def goes_round(self, queue: str) -> None:
+        assert queue == QUEUE
+
+    def answered(self, queue: str, *, well: bool) -> None:
+        self.rounds.append(well)
+
+
+@dataclass
 class Station:
     """A queue, and a worker's broker that fetches from it."""
 
     redis: redis.Redis
     broker: RedisWorkerBroker
+    watch: "Pausing"
     stopping: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
@@ -61,13 +79,14 @@ class Station:
 @pytest.fixture
 def station(valkey: str) -> Iterator[Station]:
     stopping = threading.Event()
-    broker = open_worker_broker(f"{valkey}?db=0", stopping=stopping, max_connections=8)
+    watch = Pausing()
+    broker = open_worker_broker(f"{valkey}?db=0", stopping=stopping, max_connections=8, watch=watch)
     assert isinstance(broker, RedisWorkerBroker)
     for name in (OURS, UNREADABLE):
         actor(broker=broker, queue_name=QUEUE, actor_name=name)(lambda *arguments: None)
     with redis.Redis.from_url(f"{valkey}?db=0") as client:
         client.flushdb()
-        yield Station(client, broker, stopping)
+        yield Station(client, broker, watch, stopping)
         broker.close()
         client.flushdb()
 
@@ -284,3 +303,37 @@ def test_the_pause_between_polls_grows() -> None:
     assert pauses == sorted(pauses)
     assert pauses[:4] == [0.002, 0.004, 0.008, 0.016]
     assert pauses[-1] == LONGEST_POLL_SECONDS
+
+
+def enqueue(station: Station, *names: str) -> None:
+    for name in names:
+        station.broker.enqueue(
+            Message(queue_name=QUEUE, actor_name=OURS, args=(name,), kwargs={}, options={})
+        )
+
+
+def test_while_its_queue_is_paused_a_consumer_puts_back_what_it_fetched_and_takes_nothing(
+    station: Station,
+) -> None:
+    enqueue(station, "a", "b", "c")
+    under_way = station.fetch()
+    station.watch.paused = True
+    assert [next(station.consumer) for _ in range(3)] == [None] * 3
+    assert station.redis.llen(f"{NAMESPACE}:{QUEUE}") == 2
+    # What is under way is still this identity's, which is alive.
+    taken = f"{NAMESPACE}:__acks__.{station.broker.broker_id}.{QUEUE}"
+    assert station.redis.scard(taken) == 1
+    station.consumer.ack(under_way)
+    station.watch.paused = False
+    assert {station.fetch().args[0], station.fetch().args[0]} == {"b", "c"}
+    assert set(station.watch.rounds) == {True}
+
+
+def test_a_message_whose_actor_says_so_goes_back_to_its_queue(station: Station) -> None:
+    enqueue(station, "a")
+    message = station.fetch()
+    FailOnError().after_process_message(station.broker, message, exception=PutBack())
+    assert message.failed
+    station.consumer.nack(message)
+    assert station.dead() == 0
+    assert station.fetch().args == ("a",)

@@ -1,6 +1,7 @@
 """Which key pays: every row of the product's table, by an explicit provider and by `auto`."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from events import KeyStatus, Provider, ProviderChoice
 from workers.analyses.credential import (
     PENDING_LIMIT_MS,
+    AwaitResumption,
     AwaitVerdict,
     Decision,
     OwnKey,
@@ -300,3 +302,38 @@ def test_auto_with_a_model_means_the_provider_that_has_it(
 ) -> None:
     assert choice_of(ProviderChoice.AUTO, model) is expected
     assert choice_of(ProviderChoice.OPENAI, model) is ProviderChoice.OPENAI
+
+
+def paused(given: Situation, *providers: Provider) -> Decision:
+    return decide(replace(given, paused=providers))
+
+
+def test_what_would_call_a_paused_provider_waits() -> None:
+    waits = AwaitResumption(OPENAI)
+    assert paused(situation({OPENAI: key(OPENAI)}), OPENAI) == waits
+    assert paused(situation({OPENAI: key(OPENAI, KeyStatus.PENDING)}), OPENAI) == waits
+    assert paused(situation({}), OPENAI) == waits
+    assert paused(situation({}, AUTO), *BOTH) == waits
+
+
+def test_what_a_paused_provider_could_not_help_is_refused_as_ever() -> None:
+    own = {OPENAI: key(OPENAI, KeyStatus.INVALID, "rejected")}
+    assert paused(situation(own), OPENAI) == Refuse("key_invalid")
+
+
+def test_auto_goes_elsewhere_while_a_provider_is_paused_only_where_it_may() -> None:
+    both = {provider: key(provider) for provider in BOTH}
+    assert paused(situation(both, AUTO), OPENAI) == UseOwn(ANTHROPIC, "key-anthropic")
+    assert paused(situation({}, AUTO), OPENAI) == UsePlatform(ANTHROPIC)
+    strict, lenient = {OPENAI: key(OPENAI)}, {OPENAI: key(OPENAI, fallback=True)}
+    assert paused(situation(strict, AUTO), OPENAI) == AwaitResumption(OPENAI)
+    assert paused(situation(lenient, AUTO), OPENAI) == UsePlatform(ANTHROPIC, "provider_outage")
+
+
+def test_the_time_for_a_verdict_starts_anew_when_the_provider_goes_on() -> None:
+    own = {OPENAI: key(OPENAI, KeyStatus.PENDING)}
+    long_ago = situation(own, waited_ms=2 * LONG)
+    assert decide(long_ago) == Refuse("key_pending")
+    assert paused(long_ago, OPENAI) == AwaitResumption(OPENAI)
+    resumed = replace(long_ago, resumed_ms={OPENAI: 1_000})
+    assert decide(resumed) == AwaitVerdict("key-openai", LONG - 1_000)

@@ -1,0 +1,13 @@
+"""A shell in which `byok` runs, on a system that runs in this process."""
+
+import pytest
+
+from tests.commands import Shell, environment_of
+from tests.road import Road
+
+
+@pytest.fixture
+def shell(road: Road, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Shell:
+    """Where an operator types, called Ann."""
+    environment = {**environment_of(road.settings), "BYOK_OPERATOR": "ann"}
+    return Shell(monkeypatch, capsys, environment)
