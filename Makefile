@@ -1,6 +1,6 @@
 # Every command sets itself up: an environment in .venv from pinned, hashed packages.
 .DEFAULT_GOAL := help
-.PHONY: help demo test simulate bench lint alerts generated sbom audit lock clean
+.PHONY: help demo test simulate bench lint alerts generated docs sbom audit lock clean
 
 # The first interpreter that is new enough. Set PYTHON to choose another.
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
@@ -34,11 +34,16 @@ lint: $(DEV_STAMP) ## Style, types and the architecture's arrows.
 alerts: $(DEV_STAMP) ## A real Prometheus over a live system: all faults, and what fired (minutes).
 	$(BIN)/python -m pytest -s -m "long or not long" tests/integration/live $(ARGS)
 
-generated: $(DEV_STAMP) ## Write again what is made from code: metrics, rules, dashboards, contracts.
+generated: $(DEV_STAMP) ## Write again what is made from code: metrics, rules, dashboards, contracts, references.
 	$(BIN)/python -m metrics.document
 	$(BIN)/python -m deploy.prometheus.rules
 	$(BIN)/python -m deploy.grafana.build
 	$(BIN)/byok contract write
+	$(BIN)/python -m events.contract.reference
+	$(BIN)/python -m workers.configuration
+
+docs: $(DEV_STAMP) ## The documentation as a site, in dist/site.
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 sbom: $(DEV_STAMP) ## The bill of materials of what runs (CycloneDX), from the lock.
 	@mkdir -p dist

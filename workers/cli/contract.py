@@ -1,5 +1,6 @@
 """`byok contract`: the event contract for publishers in any language."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,7 @@ import deploy
 from events.contract import REFUSALS, Changed, check_vectors, read_vectors
 from events.contract import write as write_files
 from workers.cli.console import AsJson, emit_json, out, refuse, show, table
+from workers.settings import Settings
 
 commands = typer.Typer(no_args_is_help=True, help="The event contract, for publishers.")
 
@@ -19,6 +21,31 @@ FILES = Path(deploy.__path__[0]) / "contracts"
 Directory = Annotated[
     Path, typer.Option("--directory", help="Where the files are.", show_default="deploy/contracts")
 ]
+
+
+@commands.command()
+def environment(*, as_json: AsJson = False) -> None:
+    """Print the variables of a publisher beside embedded workers.
+
+    Example: `byok contract environment > publisher.env`, then `set -a && . ./publisher.env`.
+    """
+    settings = Settings.load()
+    if not settings.embedded:
+        refuse(
+            "The queue is a service of its own here: give a publisher an address with a user of "
+            "its own, and BYOK_SEALING_PUBLIC_KEY as `byok keygen sealing` printed it."
+        )
+    variables = {
+        "BYOK_BROKER_URL": settings.effective_broker_url,
+        "BYOK_REDIS_URL": settings.effective_redis_url,
+        "BYOK_SEALING_PUBLIC_KEY": str(settings.sealing_public),
+        "BYOK_SOURCE": "byok/publisher",
+    }
+    if as_json:
+        emit_json(variables)
+    else:
+        for name, value in variables.items():
+            out.print(f"{name}={shlex.quote(value)}", markup=False, highlight=False, soft_wrap=True)
 
 
 @commands.command()
