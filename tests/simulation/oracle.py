@@ -25,6 +25,9 @@ TERMINAL_EVENTS = (
     "byok.analysis.skipped.v1",
 )
 
+IN_VAIN = ("unknown_account", "stale_signature")
+"""Why a key event that waited for its account is refused in the end: it, or a clock that jumped."""
+
 INTERNAL = ("internal_error", "vault_unreadable", "input_unreadable", "not_json")
 """Reasons that no history may end in: each is a fault of ours."""
 
@@ -389,8 +392,7 @@ class Oracle:
             {
                 event["data"]["event_id"]: event["data"]["reason"]
                 for event in self._events()
-                if event["type"] == "byok.event.rejected.v1"
-                and event["data"]["reason"] == "unknown_account"
+                if event["type"] == "byok.event.rejected.v1" and event["data"]["reason"] in IN_VAIN
             }
         )
         for event_id, (account, request) in self.outside.upstream.requested.items():
@@ -419,6 +421,6 @@ class Oracle:
 
     def _waited_in_vain(self, account: str, refused: dict[str, str]) -> bool:
         return any(
-            event_id.endswith(f"-{account}") and reason == "unknown_account"
+            event_id.endswith(f"-{account}") and reason in IN_VAIN
             for event_id, reason in refused.items()
         )

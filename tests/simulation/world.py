@@ -167,7 +167,7 @@ class World:
         dues = (
             max(task.due, task.owner.frozen_until)
             for task in self.tasks
-            if not task.passive and not task.slow
+            if not task.slow and not (task.passive and task.stop is not None)
         )
         return min(dues, default=NEVER)
 

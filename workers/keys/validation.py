@@ -62,6 +62,8 @@ def validate(app: App, key_id: str) -> None:
         return
     began = app.effects.monotonic()
     outcome = _ask(app, key, secret)
+    if outcome is None:
+        return
     kind = outcome.kind if isinstance(outcome, Failure) else OutcomeClass.OK
     app.instruments.validations.labels(key.provider, kind.value).inc()
     seconds = app.effects.monotonic() - began
@@ -70,8 +72,11 @@ def validate(app: App, key_id: str) -> None:
     persistently(app, lambda: _conclude(app, key, outcome))
 
 
-def _ask(app: App, key: keys.KeyRecord, secret: SecretStr) -> Proof | Failure:
-    """Ask for nothing, and where that does not tell, by a call that is billed."""
+def _ask(app: App, key: keys.KeyRecord, secret: SecretStr) -> Proof | Failure | None:
+    """Ask for nothing, and where that does not tell, by a call that is billed.
+
+    `None` where the key was removed, replaced or tried anew meanwhile: nothing is paid then.
+    """
     provider = Provider(key.provider)
     client, model = app.providers[provider], app.settings.model(provider)
     outcome = app.calls.run(
@@ -82,6 +87,9 @@ def _ask(app: App, key: keys.KeyRecord, secret: SecretStr) -> Proof | Failure:
         return outcome
     # Noted before it is sent: whatever becomes of this process, it is billed once or `unknown`.
     with app.database.write() as connection:
+        gate.share(connection, key.account_id)
+        if _still(connection, key) is None:
+            return None
         probes.start(
             connection,
             _probe_of(key),
