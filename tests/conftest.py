@@ -24,6 +24,7 @@ from events import QUEUES
 from store import migrate
 from store.engine import Database
 from tests.road import Road, make_settings
+from tests.sent import assert_only_what_is_named
 from workers import worker
 from workers.queues import VALIDATIONS_QUEUE
 
@@ -240,3 +241,5 @@ def road(
     running.start()
     yield running
     running.stop()
+    # Whatever a test did: nothing left for a provider but what the product names.
+    assert_only_what_is_named(sandbox.record())

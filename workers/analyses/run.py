@@ -33,6 +33,7 @@ from store import accounts, analyses, budgets, cooldowns, credits, gate, keys, p
 from store.masterkeys import DoesNotOpen, MasterKeyMissing, MasterKeyUnavailable
 from store.vault import AccountVault, StoredKey
 from workers.analyses import ending, reuse, spending, turns
+from workers.analyses.categories import vocabulary_parts
 from workers.analyses.completion import KEY_UNREADABLE, Sent, abandon, complete
 from workers.analyses.credential import (
     AwaitResumption,
@@ -48,7 +49,7 @@ from workers.analyses.credential import (
 )
 from workers.analyses.inputs import read_input
 from workers.analyses.operations import operation_of
-from workers.analyses.prefilter import answer_by_rules
+from workers.analyses.prefilter import answer_by_rules, stands
 from workers.analyses.retry import MASTER_KEY_UNAVAILABLE
 from workers.app import App
 from workers.boundary import persistently
@@ -338,7 +339,7 @@ def _claim(
         ending.park(app, connection, request, reason, request.expires_at)
         return _Left.WAITS
     digest = None
-    found = _by_rules(request, given.input)
+    found = _by_rules(app, request, account, given.input)
     if found is None:
         digest = reuse.digest_of(app, connection, account, request, given.content)
         found = reuse.earlier(app, connection, request, digest)
@@ -350,11 +351,15 @@ def _claim(
     return _act(app, connection, request, account, decision, own, given.input, digest, permits, now)
 
 
-def _by_rules(request: analyses.Request, given: AnalysisInput) -> ending.Found | None:
+def _by_rules(
+    app: App, request: analyses.Request, account: accounts.Account, given: AnalysisInput
+) -> ending.Found | None:
     if request.operation != Operation.CLASSIFY or not isinstance(given, MailInput):
         return None
     signals = answer_by_rules(given)
-    return None if signals is None else ending.Found(signals=signals.signals())
+    if signals is None or not stands(signals, *vocabulary_parts(app, account)):
+        return None
+    return ending.Found(signals=signals.signals())
 
 
 def _act(

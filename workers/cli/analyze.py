@@ -34,7 +34,7 @@ from workers.cli.console import (
     show,
     wait_for,
 )
-from workers.cli.results import Asked, described, results_table
+from workers.cli.results import Asked, described, endings_table, results_table
 
 LARGEST_FILE = 64 * 1024 * 1024
 
@@ -100,6 +100,7 @@ def analyze(
                 emit_json(line)
         else:
             show(results_table(lines, operation))
+            show(endings_table({account: lines}))
     refused = sum(1 for one in asked if one.refused)
     if refused:
         refuse(f"{refused} of {len(asked)} files were refused.")

@@ -20,13 +20,13 @@ from events import (
     Provider,
     ProviderChoice,
 )
-from store import accounts, outbox
+from store import accounts, analyses, outbox
 from workers import logs
 from workers.app import App
 from workers.cli.analyze import publish_mail, unfinished
 from workers.cli.console import err, out, refuse, show, table, wait_for
 from workers.cli.keys import KeySettings, described_keys, give_key, is_settled, keys_table
-from workers.cli.results import Asked, described, signals_table
+from workers.cli.results import Asked, described, endings_table, signals_table
 from workers.cli.usage import read_card, show_card
 from workers.effects import moment
 from workers.settings import Settings
@@ -104,6 +104,8 @@ def _run(app: App, files: Sequence[Path]) -> None:
         _Batch(INVALID_KEY, _publish(app, INVALID_KEY, files[:MAILS_FOR_INVALID_KEY], ())),
     ]
     _watch(app, batches)
+    again = _Batch(OWN_KEYS, _publish(app, OWN_KEYS, files, tuple(Provider)))
+    _watch(app, [again])
     wait_for(app, "the usage events", 30, lambda: _all_usage_recorded(app))
     lines = {b.account: described(app, b.account, b.asked, OPERATION) for b in batches}
     for account in (OWN_KEYS, INVALID_KEY):
@@ -111,7 +113,8 @@ def _run(app: App, files: Sequence[Path]) -> None:
     show(signals_table(lines[OWN_KEYS], limit=SIGNALS_SHOWN))
     if len(lines[OWN_KEYS]) > SIGNALS_SHOWN:
         out.print(f"… and {len(lines[OWN_KEYS]) - SIGNALS_SHOWN} more.\n", highlight=False)
-    show(_endings(lines))
+    show(endings_table(lines))
+    show(_without_ai(lines[OWN_KEYS], described(app, OWN_KEYS, again.asked, OPERATION)))
     for batch in batches:
         show_card(batch.account, 30, read_card(app, batch.account, 30))
 
@@ -223,17 +226,12 @@ def _all_usage_recorded(app: App) -> bool:
         return outbox.USAGE not in outbox.backlog(connection)
 
 
-def _endings(lines: dict[str, list[dict[str, Any]]]) -> Any:
-    made = table("How the mails ended", "account", "state", "by", "paid by", ">mails")
-    for account, of_account in lines.items():
-        endings = Counter(
-            (
-                line["state"] + (f": {line['reason']}" if line["reason"] else ""),
-                line["by"] or "",
-                line["credential"] if line["by"] == "model" else "",
-            )
-            for line in of_account
-        )
-        for (state, by, credential), count in sorted(endings.items()):
-            made.add_row(account, state, by, credential, str(count))
+def _without_ai(first: Sequence[dict[str, Any]], again: Sequence[dict[str, Any]]) -> Any:
+    """How many of the mails needed no AI: when they came, and when they came once more."""
+    columns = ("", ">rules", ">reuse", ">a model", ">nothing")
+    made = table("What answered the shipped mails", *columns)
+    for name, lines in (("when they came", first), ("when they came again", again)):
+        by = Counter(line["by"] if line["state"] == analyses.COMPLETED else None for line in lines)
+        counts = (by["rules"], by["reuse"], by["model"], by[None])
+        made.add_row(name, *(str(count) for count in counts))
     return made

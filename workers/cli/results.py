@@ -1,5 +1,6 @@
 """What `byok analyze` and the demo tell of requests: one line per mail, and tables of them."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -81,6 +82,23 @@ def signals_table(lines: Sequence[dict[str, Any]], *, limit: int | None = None) 
             ", ".join(flags),
             "" if confidence is None else f"{confidence:.2f}",
         )
+    return made
+
+
+def endings_table(lines: Mapping[str, Sequence[dict[str, Any]]]) -> Any:
+    """How many mails ended how, by account: by what they were answered and whose key paid."""
+    made = table("How the mails ended", "account", "state", "by", "paid by", ">mails")
+    for account, of_account in lines.items():
+        endings = Counter(
+            (
+                line["state"] + (f": {line['reason']}" if line["reason"] else ""),
+                line["by"] or "",
+                line["credential"] if line["by"] == "model" else "",
+            )
+            for line in of_account
+        )
+        for (state, by, credential), count in sorted(endings.items()):
+            made.add_row(account, state, by, credential, str(count))
     return made
 
 

@@ -1,6 +1,7 @@
 """`byok analyze`: every operation over every shipped mail, as a person runs it."""
 
 import json
+import re
 from collections import Counter
 from typing import Any
 
@@ -9,7 +10,13 @@ import pytest
 from tests.integration.process.running import MAILS, Up
 
 MAIL = MAILS / "easy-ham-1-00386.eml"
+SIGNALS = {
+    *("category", "urgency", "sentiment", "is_spam", "is_automated", "is_cold_outreach"),
+    *("needs_response", "requires_action", "expects_reply", "confidence"),
+    *("alternative_category", "category_confidence", "custom_urgency", "custom_sentiment"),
+}
 FIELDS = {
+    "classify": SIGNALS,
     "summarize": {"summary"},
     "reply": {"reply"},
     "thread_state": {"state", "confidence", "priority"},
@@ -37,19 +44,41 @@ def test_every_shipped_mail_gets_a_result_and_the_second_time_by_reuse(
     for line in lines:
         assert (line["state"], line["reason"]) == ("completed", "")
         assert set(line["result"]) == FIELDS[line["operation"]]
-        assert all(value not in ("", None) for value in line["result"].values())
-    assert Counter(line["by"] for line in lines[mails:]) == {"reuse": mails}
+        assert "" not in line["result"].values()
+        # How sure the model is of it does not say how sure a flag's consequence is.
+        assert None not in line["result"].values() or line["operation"] == "classify"
+    by = [Counter(line["by"] for line in part) for part in (lines[:mails], lines[mails:])]
+    ruled = 3 if lines[0]["operation"] == "classify" else 0
+    wanted = [{"model": mails - ruled, "rules": ruled}, {"reuse": mails - ruled, "rules": ruled}]
+    assert by == [{name: count for name, count in one.items() if count} for one in wanted]
     for first, second in zip(lines[:mails], lines[mails:], strict=True):
         assert second["result"] == first["result"]
         assert (second["provider"], second["model"], second["key_id"]) == (None, None, None)
         assert (second["credential"], second["attempts"]) == ("none", 0)
+        assert second["prompt_version"] == first["prompt_version"]
+
+
+def test_no_request_ended_by_a_traceback(up: Up, lines: list[dict[str, Any]]) -> None:
+    assert len(lines) > 0
+    assert (up.logged("Traceback"), up.logged("analysis_failed")) == (0, 0)
+
+
+def test_the_table_of_what_answered_adds_up(up: Up) -> None:
+    up.json("account", "set", "tabled", "--plan", "business", "--consent", "--credits", "1000")
+    mails = len(list(MAILS.glob("*.eml")))
+    for wanted in ({"model": mails - 3, "rules": 3}, {"reuse": mails - 3, "rules": 3}):
+        done = up.byok("analyze", "tabled", str(MAILS), "--wait")
+        table = done.out[done.out.index("How the mails ended") :]
+        told = re.findall(r"tabled\W+completed\W+(\w+)\W+(?:platform\W+)?(\d+)", table)
+        assert {by: int(count) for by, count in told} == wanted
 
 
 def test_tables_show_what_was_found(up: Up, account: str) -> None:
     for operation, fields in FIELDS.items():
         done = up.byok("analyze", account, str(MAIL), "--operation", operation, "--wait")
         assert done.code == 0
-        assert all(field in done.out for field in (MAIL.name, *fields))
+        shown = {"category", "urgency", "flags"} if operation == "classify" else fields
+        assert all(field in done.out for field in (MAIL.name, "How the mails ended", *shown))
 
 
 def test_a_threads_own_address_is_the_one_that_is_given(up: Up, account: str) -> None:

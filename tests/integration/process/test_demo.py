@@ -1,6 +1,7 @@
 """`byok demo`: the main job from nothing, and Ctrl-C in the middle of it."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -105,6 +106,9 @@ def assert_shows_the_main_job(done: Done, demo: Demo) -> None:
         "on anthropic",
     ):
         assert told in done.out, told
+    first, again = re.findall(r"when they came( again)?\D+(\d+)\D+(\d+)\D+(\d+)\D+(\d+)", done.out)
+    assert first == ("", "1", "0", "2", "0"), "rules, reuse, a model, nothing"
+    assert again == (" again", "1", "2", "0", "0")
     for mail in demo.mails.iterdir():
         assert mail.name in done.out
     assert "failed: key_invalid" in done.out

@@ -58,6 +58,19 @@ def test_a_bounce_that_is_auto_submitted_is_still_from_the_system() -> None:
     )
 
 
+def test_an_older_responder_says_so_by_its_precedence() -> None:
+    assert category(Precedence="auto_reply") == "notification"
+    assert category("MAILER-DAEMON@example.com", Precedence="Auto_Reply") == "system"
+    assert category("MAILER-DAEMON@example.com", Auto_Submitted="auto-replied") == "system"
+    assert category("MAILER-DAEMON@example.com") is None
+
+
+def test_a_receipt_and_a_complaint_are_from_the_system() -> None:
+    for kind in ("disposition-notification", "feedback-report", "delivery-status"):
+        report = f'multipart/report; report-type={kind}; boundary="x"'
+        assert category(Content_Type=report) == "system"
+
+
 def test_an_empty_return_path_alone_decides_nothing() -> None:
     assert category("offers@example.com", Return_Path="<>") is None
 
@@ -72,7 +85,7 @@ def test_an_empty_return_path_alone_decides_nothing() -> None:
         ("bugzilla-daemon@example.com", "notification"),
     ],
 )
-@pytest.mark.parametrize("precedence", ["bulk", "List"])
+@pytest.mark.parametrize("precedence", ["bulk", "List", "junk"])
 def test_a_roles_list_mail_is_answered(sender: str, expected: str, precedence: str) -> None:
     assert category(sender, List_Id="<a.example>", Precedence=precedence) == expected
 
