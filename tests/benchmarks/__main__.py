@@ -4,13 +4,13 @@ import argparse
 import os
 from pathlib import Path
 
-from tests.benchmarks import costs, delay, fairness, growth, throughput
+from tests.benchmarks import costs, delay, fairness, growth, throughput, usage_at_scale
 from tests.benchmarks.picture import draw
 from tests.benchmarks.rounds import Rounds, machine, write_json
 from tests.benchmarks.throughput import Size
 
 LIMIT = "bare AsyncOpenAI loop"
-PARTS = ("fairness", "throughput", "delay", "costs", "growth")
+PARTS = ("fairness", "throughput", "delay", "costs", "growth", "usage")
 
 
 def main() -> None:
@@ -30,6 +30,8 @@ def main() -> None:
     options = parser.parse_args()
     print("\n".join(f"{name}: {value}" for name, value in machine().items()))
     measured: list[Rounds] = []
+    if "usage" in options.parts:
+        usage_at_scale.main([])
     if "fairness" in options.parts:
         fairness.main([])
     if "throughput" in options.parts:

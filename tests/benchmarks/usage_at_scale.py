@@ -305,12 +305,12 @@ def _generate(database: Database, start: int, end: int, today: date) -> None:
         plain.execute(text("VACUUM ANALYZE daily_usage"))
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Fill a database and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=21_000)
     parser.add_argument("--card", type=int, nargs="*", default=[100_000, 1_000_000])
-    given = parser.parse_args()
+    given = parser.parse_args(arguments)
     with a_server() as url:
         database = Database(url)
         migrate.upgrade(database)

@@ -4,9 +4,10 @@ import psycopg
 import pytest
 from psycopg import errors
 
-from store import migrate
+from store import ledger, migrate, partitions
 from store.engine import Database
 from tests.integration.deploy.conftest import as_role
+from tests.unit.store.rows import ledger_row
 
 
 @pytest.fixture
@@ -114,6 +115,25 @@ def refused(url: str, statement: str) -> bool:
         finally:
             connection.rollback()
     return False
+
+
+def test_the_scheduler_makes_the_ledgers_months_and_drops_them(store: str) -> None:
+    january, now = 1_767_268_800_000, 1_773_576_000_000
+    scheduler, worker = (
+        Database(as_role(store, role).replace("postgresql:", "postgresql+psycopg:"))
+        for role in ("scheduler", "worker")
+    )
+    with scheduler.write() as connection:
+        assert partitions.prepare(connection, january) == [202601, 202602, 202603, 202604]
+    with worker.write() as connection:
+        row = ledger_row("019b79e8-0000-7000-8000-000000000001")
+        assert ledger.record(connection, [row], now).new == [row.id]
+    with scheduler.write() as connection:
+        assert partitions.drop_before(connection, 202602, now) == 202601
+    with worker.write() as connection:
+        assert ledger.record(connection, [row], now).expired == [row]
+    scheduler.close()
+    worker.close()
 
 
 def test_no_role_that_only_looks_sees_a_byte_column_of_any_table(store: str) -> None:
