@@ -453,6 +453,16 @@ def held(connection: Connection, account_id: str, reasons: Sequence[str], limit:
     return [request_id for _, request_id in sorted(found)[:limit]]
 
 
+def lock_waiting(connection: Connection, account_id: str, limit: int) -> list[Request]:
+    """Some of the account's waiting requests, held for a change; none that others look at."""
+    rows = connection.execute(
+        _REQUESTS.where(analyses.c.account_id == account_id, analyses.c.state == WAITING)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    return [_request(row) for row in rows]
+
+
 def wake(connection: Connection, account_id: str, reasons: Sequence[str], now: int) -> int:
     """Make the account's requests that wait for one of `reasons` due now; how many."""
     return connection.execute(
