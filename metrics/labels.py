@@ -156,7 +156,7 @@ SWEEP = label(
     "sweep",
     *("relay_usage", "relay_events", "rewrite_queue_file", "due_analyses", "due_validations"),
     *("due_waiting_events", "dead_processes", "orphaned_requests", "lost_attempts"),
-    *("past_cooldowns", "ledger_months", "paused_requests"),
+    *("past_cooldowns", "ledger_months", "paused_requests", "kept_no_longer"),
 )
 UNOPENED = label("reason", "DoesNotOpen", "MasterKeyMissing", "MasterKeyUnavailable")
 ROLE = label("role", "worker", "scheduler")

@@ -216,6 +216,11 @@ analyses = Table(
     Column("reuse_digest", LargeBinary),
 )
 Index("ix_analyses_due_at", analyses.c.due_at, postgresql_where=analyses.c.due_at.is_not(None))
+Index(
+    "ix_analyses_finished_at",
+    analyses.c.finished_at,
+    postgresql_where=analyses.c.finished_at.is_not(None),
+)
 Index("ix_analyses_state_process_id", analyses.c.state, analyses.c.process_id)
 Index(
     "ix_analyses_reuse_digest",
@@ -262,6 +267,15 @@ attempts = Table(
     Column("provider_request_id", String(200)),
 )
 Index("ix_attempts_state_process_id", attempts.c.state, attempts.c.process_id)
+
+ENDED_PROBE = text("request_id LIKE '~probe:%' AND ended_at IS NOT NULL")
+"""An ended billed validation, in the words of the index that finds the old ones."""
+Index(
+    "ix_attempts_ended_probes",
+    attempts.c.ended_at,
+    postgresql_where=ENDED_PROBE,
+    sqlite_where=ENDED_PROBE,
+)
 
 processes = Table(
     "processes",

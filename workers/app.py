@@ -54,6 +54,8 @@ class App:
     stopping: threading.Event = field(default_factory=threading.Event)
     ledger_kept_at: float | None = None
     """When this process last looked after the ledger's months, by the monotonic clock."""
+    erased_at: float | None = None
+    """When it last found nothing more that is kept no longer."""
 
     @cached_property
     def database(self) -> Database:

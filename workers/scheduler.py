@@ -26,6 +26,7 @@ from workers.pacing import Permit, Result
 from workers.pacing.permits import holder_of
 from workers.queues import VALIDATIONS_QUEUE
 from workers.relay import relay_events, relay_usage, rewrite_queue_file
+from workers.retention import kept_no_longer
 from workers.settings import UnknownAttempts
 from workers.usage.keeping import ledger_months
 
@@ -275,4 +276,5 @@ SWEEPS: tuple[Sweep, ...] = (
     lost_attempts,
     past_cooldowns,
     ledger_months,
+    kept_no_longer,
 )

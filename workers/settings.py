@@ -231,6 +231,16 @@ class Settings(BaseSettings):
     event_stream_length: int = Field(
         100_000, ge=100, description="How many out-events the stream keeps."
     )
+    keep_events_days: int = Field(
+        30, ge=1, le=36_500, description="How long the stream keeps one at most."
+    )
+    # Longer than a message can come again: dead letters lie for 7 days, a signature holds for 3.
+    keep_requests_days: int = Field(
+        90, ge=8, le=36_500, description="How long ended requests and their results are kept."
+    )
+    keep_set_aside_days: int = Field(
+        90, ge=1, le=36_500, description="How long messages that were set aside are kept."
+    )
     sandbox_latency: float = Field(
         0.05, ge=0, description="Seconds that the provider sandbox takes to answer."
     )
