@@ -201,6 +201,10 @@ class SimRedis:
     def pipeline(self, transaction: bool = True) -> "SimPipeline":
         return SimPipeline(self, self._server)
 
+    def xtrim(self, key: str, **_: Any) -> int:
+        """Drop nothing: asked for it roughly, a server may keep what it likes."""
+        return self._run("XTRIM", lambda: 0)
+
     def blpop(self, keys: list[str], timeout: float = 0) -> tuple[bytes, bytes] | None:
         (key,) = keys
         self._process.boundary("BLPOP")

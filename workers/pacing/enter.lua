@@ -6,7 +6,7 @@
 --   paused   the key's rate limit is used up; come back after that many milliseconds
 --   busy     the key has as many calls under way as it bears
 --   share    the account has its share of a key that many accounts use
--- `mine` are the account's permits among `permits`, where the key is not the account's own; else ''.
+-- `mine` are the account's permits among `permits`, where the key is not the account's own; else nil.
 local permits, limit, breaker, mine = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local holder, lease, first = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local share = tonumber(ARGV[4])
@@ -29,7 +29,7 @@ local room = bears - redis.call('ZCARD', permits)
 if room <= 0 then
     return {'busy', 0}
 end
-if mine ~= '' then
+if mine then
     redis.call('ZREMRANGEBYSCORE', mine, '-inf', now)
     local left = math.max(1, math.floor(bears * share)) - redis.call('ZCARD', mine)
     if left <= 0 then
@@ -50,7 +50,7 @@ if open_until > 0 then
     what = 'probe'
 end
 
-for _, held in ipairs(mine ~= '' and {permits, mine} or {permits}) do
+for _, held in ipairs(mine and {permits, mine} or {permits}) do
     redis.call('ZADD', held, now + lease, holder)
     redis.call('PEXPIRE', held, lease)
 end

@@ -1,7 +1,7 @@
 -- leave(permits, limit, breaker, mine; holder, result, pause_ms, probe, first_limit, most, failures, open_ms, longest_ms)
 -- Gives a permit back and learns from how the call ended ('ok', 'limited', 'down' or 'other'; of one
 -- that is 'unsent', or whose end nobody knows, nothing is learned).
--- Answers 'opened' or 'closed' where this call turned the breaker, else ''.
+-- Answers 'opened' or 'closed' where this call turned the breaker, else nil.
 local permits, limit, breaker, mine = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local holder, result, pause, probe = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
 local first, most = tonumber(ARGV[5]), tonumber(ARGV[6])
@@ -11,7 +11,7 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
 redis.call('ZREM', permits, holder)
-if mine ~= '' then
+if mine then
     redis.call('ZREM', mine, holder)
 end
 if result == 'unsent' then

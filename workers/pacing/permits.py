@@ -220,8 +220,8 @@ def _used_up(limits: Limits) -> float:
 
 def _keys(provider: str, scope: str, account: str | None) -> list[str]:
     held = f"byok:permits:{scope}"
-    mine = f"{held}:{account}" if account else ""
-    return [held, f"byok:limit:{scope}", _breaker(provider), mine]
+    mine = [f"{held}:{account}"] if account else []
+    return [held, f"byok:limit:{scope}", _breaker(provider), *mine]
 
 
 def _breaker(provider: str) -> str:
