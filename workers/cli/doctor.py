@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import redis
+from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from events import Operation, Provider
@@ -14,47 +15,78 @@ from store.masterkeys import MasterKeyMissing, MasterKeyUnavailable
 from workers.app import App
 from workers.cli.console import AsJson, emit_json, open_app, refuse, show, table
 from workers.cli.oldkeys import tell_master_keys, tell_sealing_keys
+from workers.cli.pause import described_pauses
+from workers.cli.reach import Reached, reach
 from workers.settings import ConfigurationError
+
+MOST_SKEW_SECONDS = 1.0
+"""Leases last 10 s and heartbeats 15: clocks that differ by this much still leave both right."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What the doctor found of one part."""
+    """What the doctor found of one part, and what to do where it is not well."""
 
     part: str
     ok: bool
     told: str
+    advice: str = ""
+
+
+class NotWell(Exception):
+    """A part is not as it has to be: what is wrong, and what to do about it."""
+
+    def __init__(self, told: str, advice: str) -> None:
+        super().__init__(told)
+        self.advice = advice
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """How a part is looked at, and what to do where it cannot be reached."""
+
+    part: str
+    look: Callable[[App], str]
+    advice: str
 
 
 def doctor(*, as_json: AsJson = False) -> None:
     """Check every dependency and say what to do. Example: `byok doctor`."""
     with open_app(need_store=False) as app:
-        findings = [_look(name, check, app) for name, check in _CHECKS.items()]
+        findings = [_look(check, app) for check in _CHECKS]
     if as_json:
         emit_json(
             {
                 "ok": all(finding.ok for finding in findings),
-                "checks": [{"part": f.part, "ok": f.ok, "detail": f.told} for f in findings],
+                "checks": [
+                    {"part": f.part, "ok": f.ok, "detail": f.told, "do": f.advice or None}
+                    for f in findings
+                ],
             }
         )
     else:
         shown = table("Doctor", "part", "", "detail")
         for finding in findings:
             mark = "[green]ok[/green]" if finding.ok else "[red]not ok[/red]"
-            shown.add_row(finding.part, mark, finding.told)
+            told = f"{finding.told}\n→ {finding.advice}" if finding.advice else finding.told
+            shown.add_row(finding.part, mark, told)
         show(shown)
     bad = [finding.part for finding in findings if not finding.ok]
     if bad:
         refuse(f"Not well: {', '.join(bad)}.")
 
 
-def _look(part: str, check: Callable[[App], str], app: App) -> Finding:
+def _look(check: Check, app: App) -> Finding:
     try:
-        return Finding(part, ok=True, told=check(app))
+        return Finding(check.part, ok=True, told=check.look(app))
+    except NotWell as error:
+        return Finding(check.part, ok=False, told=str(error), advice=error.advice)
     except (ConfigurationError, ValueError, MasterKeyMissing, MasterKeyUnavailable) as error:
-        return Finding(part, ok=False, told=str(error))
+        # These sentences say themselves what to do.
+        return Finding(check.part, ok=False, told=str(error))
     except (BrokerAway, redis.RedisError, SQLAlchemyError, OSError) as error:
-        return Finding(part, ok=False, told=f"cannot be reached ({type(error).__name__})")
+        told = f"cannot be reached ({type(error).__name__})"
+        return Finding(check.part, ok=False, told=told, advice=check.advice)
 
 
 def _broker(app: App) -> str:
@@ -69,7 +101,10 @@ def _redis(app: App) -> str:
     info: dict[str, Any] = app.stream.info()
     policy = info.get("maxmemory_policy")
     if policy != "noeviction" and int(info.get("maxmemory", 0)):
-        raise ValueError(f"evicts keys when full (maxmemory-policy {policy}): set it to noeviction")
+        raise NotWell(
+            f"evicts keys when full (maxmemory-policy {policy}), messages among them",
+            "set maxmemory-policy to noeviction",
+        )
     return f"{info.get('server_name', 'redis')} {info.get('valkey_version', info['redis_version'])}"
 
 
@@ -78,39 +113,85 @@ def _sources(app: App) -> str:
         return "embedded: events need no signature"
     names = sorted(app.settings.sources.by_name)
     if not names:
-        raise ValueError("BYOK_PUBLISHERS names nobody, so every event is refused")
+        raise NotWell(
+            "BYOK_PUBLISHERS names nobody, so every event is refused",
+            "name the sources and their keys: see `byok keygen signing`",
+        )
     return f"{', '.join(names)} may publish"
 
 
 def _clock(app: App) -> str:
     seconds, micros = app.stream.time()
-    skew = abs(app.effects.now_ms() - (seconds * 1000 + micros // 1000)) / 1000
-    if skew > 1:
-        raise ValueError(f"differs from that of Redis by {skew:.1f} s: synchronise the clocks")
-    return f"within {skew:.3f} s of that of Redis"
+    clocks = {"Redis": seconds * 1000 + micros // 1000}
+    if not app.database.is_sqlite:
+        with app.database.read() as connection:
+            asked = text("SELECT (extract(epoch from clock_timestamp()) * 1000)::bigint")
+            clocks["the database"] = connection.execute(asked).scalar_one()
+    skews = {name: abs(app.effects.now_ms() - at) / 1000 for name, at in clocks.items()}
+    worst = max(skews, key=lambda name: skews[name])
+    if skews[worst] > MOST_SKEW_SECONDS:
+        raise NotWell(
+            f"differs from that of {worst} by {skews[worst]:.1f} s",
+            "synchronise the clocks (chrony or systemd-timesyncd on each machine)",
+        )
+    return f"within {skews[worst]:.3f} s of that of {worst}"
 
 
-def _database_check(app: App) -> str:
+def _database(app: App) -> str:
+    with app.database.read() as connection:
+        connection.execute(text("SELECT 1"))
+    return app.database.url.get_backend_name()
+
+
+def _migrations(app: App) -> str:
     missing = migrate.missing(app.database)
     if missing:
-        raise ValueError(f"lacks the migrations {', '.join(missing)}: run `byok db upgrade`")
-    return f"{app.database.url.get_backend_name()}, schema up to date"
+        raise NotWell(f"the database lacks {', '.join(missing)}", "run `byok db upgrade`")
+    return f"all {len(migrate.revisions())} are applied"
 
 
 def _roles(app: App) -> str:
     with app.database.read() as connection:
         live = leases.live_roles(connection, app.effects.now_ms())
     if not live.get("worker") or not live.get("scheduler"):
-        raise ValueError("no worker or no scheduler is running: start `byok up`")
+        raise NotWell(
+            "no worker or no scheduler is running",
+            "start `byok up`, or `byok worker` and `byok scheduler`",
+        )
     return ", ".join(f"{count} {role}" for role, count in sorted(live.items()))
+
+
+def _pauses(app: App) -> str:
+    told = [
+        f"{one['kind']} {one['name']} since {one['since'][:16]} by {one['by']}"
+        + (f" ({one['note']})" if one["note"] else "")
+        + f", {one['requests_waiting']:,} requests wait"
+        for one in described_pauses(app)
+    ]
+    return "; ".join(told) if told else "nothing is paused"
 
 
 def _provider(provider: Provider) -> Callable[[App], str]:
     def check(app: App) -> str:
-        where = app.settings.base_url(provider) or "the provider's own endpoint"
+        variable = f"{provider.value.upper()}_BASE_URL"
+        found = reach(app, provider)
         name = "sandbox, " if app.settings.uses_sandbox(provider) else ""
-        platform = "with" if app.settings.platform_key(provider) else "without"
-        return f"{name}{where}, {platform} a platform key, model {_models(app, provider)}"
+        told = f"{name}{found.where}, model {_models(app, provider)}"
+        match found.reached:
+            case Reached.NO_ANSWER:
+                raise NotWell(
+                    f"{found.where} does not answer: {found.told}",
+                    f"check the network, the proxy and {variable}; requests wait meanwhile",
+                )
+            case Reached.KEY_REFUSED:
+                raise NotWell(
+                    f"{told}: the platform's key is refused ({found.told})",
+                    f"give a key that works as BYOK_PLATFORM_{provider.value.upper()}_KEY",
+                )
+            case Reached.KEY_WORKS:
+                return f"{told}: answers, and the platform's key works"
+            case _:
+                return f"{told}: answers; without a platform key"
 
     return check
 
@@ -124,14 +205,16 @@ def _models(app: App, provider: Provider) -> str:
     )
 
 
-_CHECKS: dict[str, Callable[[App], str]] = {
-    "broker": _broker,
-    "redis": _redis,
-    "clock": _clock,
-    "database": _database_check,
-    "master keys": tell_master_keys,
-    "sealing keys": tell_sealing_keys,
-    "publishers": _sources,
-    "roles": _roles,
-    **{provider.value: _provider(provider) for provider in Provider},
-}
+_CHECKS = (
+    Check("broker", _broker, "start `byok up`, or check BYOK_BROKER_URL and that it runs"),
+    Check("redis", _redis, "start `byok up`, or check BYOK_REDIS_URL and that it runs"),
+    Check("clock", _clock, "mend Redis and the database first"),
+    Check("database", _database, "start `byok up`, or check BYOK_DATABASE_URL and that it runs"),
+    Check("migrations", _migrations, "mend the database first"),
+    Check("master keys", tell_master_keys, "mend the database first"),
+    Check("sealing keys", tell_sealing_keys, "mend broker and database first"),
+    Check("publishers", _sources, ""),
+    Check("roles", _roles, "mend the database first"),
+    Check("pauses", _pauses, "mend the database first"),
+    *(Check(provider.value, _provider(provider), "") for provider in Provider),
+)

@@ -23,6 +23,7 @@ _PARTS = {
     "scheduler": "roles:scheduler",
     "exporter": "roles:exporter",
     "doctor": "doctor:doctor",
+    "top": "top.command:top",
     "healthcheck": "healthcheck:healthcheck",
     "keygen": "setup:keygen",
     "db": "setup:database",

@@ -1,0 +1,1 @@
+"""`byok top`: what the system does now, in a terminal, a picture or JSON."""
