@@ -130,15 +130,21 @@ class Publisher:
         Raises `EventRefused` (`not_a_message`) where it is neither.
         """
         try:
-            message: Message[Any] = Message.decode(payload)
-            self._broker.send(message.copy(queue_name=queue))
-        except DecodeError:
-            if not payload.lstrip().startswith(b"{"):
+            message: Message[Any] = Message.decode(payload).copy(queue_name=queue)
+        except (DecodeError, TypeError):
+            # TypeError: a message in part, whose options are no mapping.
+            try:
+                event = payload.decode()
+            except UnicodeDecodeError:
+                event = ""
+            if not event.lstrip().startswith("{"):
                 raise EventRefused(
                     "not_a_message",
                     "What was set aside is neither an event nor a message: drop it.",
                 ) from None
-            self.send(queue, actor_of(queue), payload.decode())
+            self.send(queue, actor_of(queue), event)
+        else:
+            self._broker.send(message)
 
     def rewrite_queue_file(self) -> None:
         """Have a Redis queue drop from its file what is no longer in memory.

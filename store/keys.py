@@ -357,9 +357,10 @@ def begin_validation(connection: Connection, key_id: str, now: int) -> KeyRecord
     return find(connection, key_id) if taken.rowcount else None
 
 
-def refresh_ok(connection: Connection, key_id: str, now: int) -> None:
+def refresh_ok(connection: Connection, key_id: str, revision: int | None, now: int) -> None:
     """Note that real traffic proved a key; at most once in `OK_SECONDS`.
 
+    `revision` is that of the key that was used: it proves nothing of a secret that has its id now.
     Each note is a write of one row that all of the key's completions would wait for.
     """
     stale = now - OK_SECONDS * 1000
@@ -367,6 +368,7 @@ def refresh_ok(connection: Connection, key_id: str, now: int) -> None:
         update(provider_keys)
         .where(
             provider_keys.c.key_id == key_id,
+            provider_keys.c.revision == revision,
             provider_keys.c.removed_at.is_(None),
             or_(provider_keys.c.last_ok_at.is_(None), provider_keys.c.last_ok_at < stale),
         )

@@ -84,7 +84,7 @@ def complete(
                 app, connection, sent.account_id, sent.request_id, sent.attempt, billed=row
             )
         if isinstance(checked, Success) and sent.key_id:
-            keys.refresh_ok(connection, sent.key_id, now)
+            keys.refresh_ok(connection, sent.key_id, sent.key_revision, now)
         if not current:
             after_commit(connection, app.instruments.late_answers.inc)
         elif not consents:

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from events import EventRefused
 from store import setaside
 from store.setaside import SetAside
 from workers.app import App
@@ -79,19 +80,29 @@ def retry(
 ) -> None:
     """Send messages that were set aside on their way again. Example: `byok failed retry --all`.
 
-    What is refused again is set aside again. Doing this twice is safe.
+    What is refused again is set aside again. Doing this twice is safe. What cannot be sent again
+    stays, and of `--all` the rest is sent all the same.
     """
+    left = 0
     with open_app() as app:
         sent = 0
         for item in _chosen(app, item_ids, every=every):
             with app.database.read() as connection:
                 raw = setaside.payload(connection, app.vault, item.id)
-            app.publisher.resend(item.queue, raw)
+            try:
+                app.publisher.resend(item.queue, raw)
+            except EventRefused:
+                if not every:
+                    raise
+                left += 1
+                continue
             # After it is on the queue: a crash in between sends it twice, which does no harm.
             with app.database.write() as connection:
                 setaside.remove(connection, item.id)
             sent += 1
         _tell(sent, "retried", as_json=as_json)
+    if left:
+        refuse(f"{left} are neither an event nor a message, and stay: drop them by their ids.")
 
 
 @commands.command()

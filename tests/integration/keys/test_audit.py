@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from events import KeyAdded, KeyTested, Provider
-from store import keys
-from tests.integration.keys.keeping import byok
-from tests.road import Road, fake_key
+from events import AccountDeleted, KeyAdded, KeyTested, Provider
+from store import accounts, keys
+from tests.integration.keys.keeping import byok, command
+from tests.road import GOOD_OPENAI, Road, fake_key
 from tests.unit.workers.standins import stand_in_settings
 from workers.app import CLI, App
 from workers.cli.keys import give_key
@@ -49,6 +49,42 @@ def test_every_change_names_its_cause_its_event_and_its_source(road: Road) -> No
     with road.app.database.read() as connection:
         by_event = {e.key_id: e.event_id for e in keys.history(connection, "acme") if e.event_id}
     assert key_id in by_event
+
+
+@one_road
+def test_what_is_written_in_the_history_is_never_written_again(road: Road) -> None:
+    def entries() -> list[keys.HistoryEntry]:
+        with road.app.database.read() as connection:
+            return keys.history(connection, "acme")
+
+    def deleted() -> bool:
+        with road.app.database.read() as connection:
+            return accounts.find(connection, "acme") is None
+
+    road.account()
+    seen: list[keys.HistoryEntry] = []
+    for step in ("add", "replace", "revoke", "downgrade", "upgrade", "remove", "add", "delete"):
+        if step in ("add", "replace"):
+            road.give_key(replaces=step == "replace")
+        elif step == "revoke":
+            key_id = road_key(road)
+            road.sandbox.fault("revoked", key=GOOD_OPENAI)
+            road.publish(KeyTested(key_id=key_id), "acme")
+            road.until(lambda k=key_id: (r := road.key(k)) and r.status == "invalid")  # type: ignore[misc]  # bound now
+            road.sandbox.clear_faults()
+        elif step in ("downgrade", "upgrade"):
+            road.account(plan="business" if step == "upgrade" else "free")
+        elif step == "remove":
+            road.remove_key(road_key(road))
+        else:
+            road.publish(AccountDeleted(revision=road.revision()), "acme")
+            road.until(deleted)
+        now = entries()
+        assert (step, now[: len(seen)]) == (step, seen)
+        assert (step, len(now) > len(seen)) == (step, True)
+        seen = now
+    told = command(road.app, "keys", "history", "acme", "--json")["changes"]
+    assert [entry["cause"] for entry in told] == [entry.cause for entry in seen]
 
 
 def road_key(road: Road) -> str:

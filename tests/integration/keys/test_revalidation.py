@@ -113,7 +113,7 @@ def scheduled(app: App) -> int:
 
 def test_a_key_that_a_request_proved_lately_is_not_asked_about(app: App, scheduled: int) -> None:
     with app.database.write() as connection:
-        keys.refresh_ok(connection, "key-1", scheduled - 3_600_000)
+        keys.refresh_ok(connection, "key-1", 1, scheduled - 3_600_000)
     scheduler.due_validations(app)
     assert sent_of(app) == []
     assert row_of(app.database, "key-1").validate_at == scheduled + DAY
@@ -130,12 +130,21 @@ def test_a_key_without_requests_is_asked_about_each_period(app: App, scheduled: 
     assert row_of(app.database, "key-1").validate_at == scheduled + 40 + 60_000
 
 
+def test_what_proved_the_secret_before_proves_nothing_of_the_one_under_its_id(app: App) -> None:
+    put_key(app.database, app.vault, "key-1")
+    change_key(app.database, "key-1", revision=2)
+    for used, proved in ((1, None), (2, START)):
+        with app.database.write() as connection:
+            keys.refresh_ok(connection, "key-1", used, START)
+        assert row_of(app.database, "key-1").last_ok_at == proved
+
+
 @pytest.mark.parametrize("asks", ["test", "doubt", "all"])
 def test_traffic_does_not_put_off_what_was_asked_for(app: App, scheduled: int, asks: str) -> None:
     now = scheduled - 3_600_000
     clockwork_of(app).now = now + 5
     with app.database.write() as connection:
-        keys.refresh_ok(connection, "key-1", now)
+        keys.refresh_ok(connection, "key-1", 1, now)
         if asks == "test":
             assert keys.ask_validation(connection, "key-1", now)
         elif asks == "doubt":

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from email.message import EmailMessage
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -383,6 +384,29 @@ def test_failed_list_tells_of_each_in_one_line(up: Up) -> None:
         item.id: item.reason for item in kept.values()
     }
     assert all(item["sentence"].endswith(".") for item in done.objects)
+
+
+def test_retrying_all_sends_what_can_be_sent_and_keeps_what_is_no_message(up: Up) -> None:
+    event = json.dumps({"type": "byok.unheard.of.v1"})
+    up.push(KEYS_QUEUE, "no message at all")
+    up.send(KEYS_QUEUE, event)
+    up.await_queues(SECONDS)
+    kept = {item.id for item in set_aside(up).values()}
+    counted = up.metric("byok_set_aside_total", queue=KEYS_QUEUE, reason="invalid_event")
+    done = up.byok("failed", "retry", "--all", "--json")
+    assert done.code == 1
+    assert "drop them by their ids" in done.err
+    assert 0 < done.object["retried"] < len(kept)
+    up.await_queues(SECONDS)
+    # What was refused before is refused again, under the same id.
+    still = {item.id for item in set_aside(up).values()}
+    assert {id_of("no message at all"), id_of(event)} <= still
+    assert up.metric("byok_set_aside_total", queue=KEYS_QUEUE, reason="invalid_event") > counted
+
+
+def id_of(raw: str) -> str:
+    """The id under which a message on the queue `keys` is set aside: its content's."""
+    return sha256(f"{KEYS_QUEUE}\n{raw}".encode()).hexdigest()[:32]
 
 
 def mail_with(*headers: str, body: bytes = b"") -> bytes:

@@ -173,3 +173,28 @@ def test_a_publisher_may_wait_for_longer_than_one_command_takes(valkey: str) -> 
     with pytest.raises(NotClaimed):
         claims.wait(client, "nobody-answers", "event-1", 1.5)
     client.close()
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        json.dumps(
+            {"queue_name": "keys", "actor_name": "keys_event", "args": [], "kwargs": {}}
+            | {"options": None, "message_id": "m", "message_timestamp": 0}
+        ).encode(),
+        b'{"type": "byok.key.tested.v1"}',
+    ],
+    ids=["a-message-in-part", "an-event"],
+)
+def test_what_was_set_aside_goes_to_the_actor_of_its_queue(desk: Desk, payload: bytes) -> None:
+    desk.publisher.resend("keys", payload)
+    (message,) = desk.messages("keys")
+    assert (message.actor_name, message.args) == (actor_of("keys"), (payload.decode(),))
+
+
+@pytest.mark.parametrize("payload", [b"", b"no message", b'{"\xff', b"[1]"])
+def test_what_is_neither_event_nor_message_is_not_sent(desk: Desk, payload: bytes) -> None:
+    with pytest.raises(EventRefused) as caught:
+        desk.publisher.resend("keys", payload)
+    assert caught.value.reason == "not_a_message"
+    assert desk.messages("keys") == []
