@@ -12,7 +12,7 @@ from tests.integration.keys.keeping import byok, command
 from tests.road import GOOD_OPENAI, Road, fake_key
 from tests.unit.workers.standins import stand_in_settings
 from workers.app import CLI, App
-from workers.cli.keys import give_key
+from workers.cli.keys import KeySettings, give_key
 from workers.settings import Settings
 
 one_road = pytest.mark.parametrize("services", ["sqlite-valkey"], indirect=True)
@@ -99,7 +99,7 @@ def test_a_command_is_signed_by_its_source_and_told_by_its_operator(road: Road) 
     app = command_app(road.settings, "ann")
     assert app.settings.operator_source == "test/upstream#ann"
     pasted = "sk-proj-sandbox-of-ann-not-a-real-key"
-    key_id = give_key(app, KeyAdded, "acme", Provider.OPENAI, pasted, allow_fallback=False)
+    key_id = give_key(app, KeyAdded, "acme", Provider.OPENAI, pasted, KeySettings())
     road.until(lambda: (k := road.key(key_id)) is not None and k.status == "valid")
     app.publisher.publish(KeyTested(key_id=key_id), account="acme")
     app.close()
