@@ -113,14 +113,44 @@ class _Reader:
             self._done.set()
 
 
-class _Gauges(Collector):
-    def __init__(self, readers: Sequence[_Reader], constant: Sequence[Reading]) -> None:
+class _Page(Collector):
+    """What the processes of this machine have counted, and the gauges.
+
+    The gauges are read while the files are: so a scrape takes as long as the slower of the two.
+    """
+
+    def __init__(
+        self, directory: Path, readers: Sequence[_Reader], constant: Sequence[Reading]
+    ) -> None:
+        self._directory = directory
+        self._files = MultiProcessCollector(None, path=str(directory))
         self._readers = readers
         self._constant = constant
 
     def collect(self) -> Iterable[Metric]:
-        self.read(WAIT_SECONDS)
+        until = time.monotonic() + WAIT_SECONDS
+        self.ask()
+        yield from self._counted()
+        self.wait(until)
         yield from map(_family, self._constant)
+        yield from map(_family, self._gauges())
+
+    def ask(self) -> None:
+        """Begin to read what is not too much work to be read again."""
+        for reader in self._readers:
+            reader.ask()
+
+    def wait(self, until: float) -> None:
+        """Wait for what was asked for, until a moment of the monotonic clock."""
+        for reader in self._readers:
+            reader.wait(until)
+
+    def _counted(self) -> Iterable[Metric]:
+        merge_ended(self._directory)
+        with reading(self._directory):
+            return list(self._files.collect())
+
+    def _gauges(self) -> Iterable[Reading]:
         parts: dict[tuple[str, ...], float] = {}
         ages: dict[tuple[str, ...], float] = {}
         shown: dict[str, tuple[gauges.Gauge, dict[tuple[str, ...], float]]] = {}
@@ -132,31 +162,10 @@ class _Gauges(Collector):
                 for read in reader.readings:
                     # One gauge may be told of by two sources: its family is one all the same.
                     shown.setdefault(read.gauge.name, (read.gauge, {}))[1].update(read.samples)
-        yield _family(gauges.UP.of(parts))
-        yield _family(gauges.READ_AGE.of(ages))
+        yield gauges.UP.of(parts)
+        yield gauges.READ_AGE.of(ages)
         for gauge, samples in shown.values():
-            yield _family(Reading(gauge, samples))
-
-    def read(self, seconds: float) -> None:
-        """Read what is not too much work to be read, and wait `seconds` for it at most."""
-        until = time.monotonic() + seconds
-        for reader in self._readers:
-            reader.ask()
-        for reader in self._readers:
-            reader.wait(until)
-
-
-class _Counted(Collector):
-    """What the processes of this machine have counted, ended ones included."""
-
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        self._files = MultiProcessCollector(None, path=str(directory))
-
-    def collect(self) -> Iterable[Metric]:
-        merge_ended(self._directory)
-        with reading(self._directory):
-            return list(self._files.collect())
+            yield Reading(gauge, samples)
 
 
 class Exporter:
@@ -178,11 +187,11 @@ class Exporter:
         self._readers = [_Reader(source, failed) for source in sources]
         for reader in self._readers:
             reader.start()
-        collector = _Gauges(self._readers, constant)
-        collector.read(FIRST_WAIT_SECONDS)
+        page = _Page(directory, self._readers, constant)
+        page.ask()
+        page.wait(time.monotonic() + FIRST_WAIT_SECONDS)
         registry = CollectorRegistry()
-        registry.register(_Counted(directory))
-        registry.register(collector)
+        registry.register(page)
         server, thread = start_http_server(port, addr=host, registry=registry)
         self._server: WSGIServer = server
         self._thread: threading.Thread = thread
