@@ -146,6 +146,15 @@ provider_keys = Table(
     Column("suspect_at", BigInteger),
 )
 Index("ix_provider_keys_validate_at", provider_keys.c.validate_at)
+# Counting a million keys for the metrics reads this alone.
+Index(
+    "ix_provider_keys_counts",
+    provider_keys.c.provider,
+    provider_keys.c.status,
+    provider_keys.c.reason,
+    sqlite_where=provider_keys.c.removed_at.is_(None),
+    postgresql_where=provider_keys.c.removed_at.is_(None),
+)
 
 key_history = Table(
     "key_history",

@@ -69,6 +69,7 @@ def test_requests_are_counted_by_why_they_wait_and_by_whose_key_they_run_on(app:
             key_id="k",
             fallback_reason=None,
             credit_period_at=None,
+            budget_held=False,
             prompt_version="v",
             now=now,
         )
