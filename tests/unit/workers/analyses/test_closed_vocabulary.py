@@ -95,8 +95,12 @@ def offered(described: Mapping[str, Any]) -> st.SearchStrategy[Any]:
 def answered(found: Question, answer: object) -> Signals | None:
     """What comes of an answer as a provider sends it; `None` where it is none."""
     try:
-        return check(found.schema.model_validate_json(json.dumps(answer)))
-    except (ValidationError, AnswerOffVocabulary):
+        value = found.schema.model_validate_json(json.dumps(answer))
+    except ValidationError:
+        return None
+    try:
+        return check(value)
+    except AnswerOffVocabulary:
         return None
 
 
@@ -256,3 +260,11 @@ def test_what_an_account_adds_to_the_built_ins_is_bounded() -> None:
     system = asked([], edits).system
     assert len(system) < len(asked().system) + 16_000
     assert all(f"- {key}: about {key}" in system for key in BUILT_IN["category"])
+
+
+@pytest.mark.parametrize("field", ["confidence", "category_confidence", "alternative_confidence"])
+@pytest.mark.parametrize("share", [1.0001, -0.0001, 1e308, float("nan"), float("inf")])
+def test_a_share_off_its_range_is_no_answer(field: str, share: float) -> None:
+    sure = plain(alternative_category="social", alternative_confidence=0.5)
+    assert answered(asked(), sure) is not None
+    assert answered(asked(), sure | {field: share}) is None

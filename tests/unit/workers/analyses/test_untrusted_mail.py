@@ -70,10 +70,14 @@ def answered(operation: Operation, question: Question, form: str | None) -> Resu
         form=form,
     )
     try:
-        result = operation_of(operation).check(question.schema.model_validate_json(text))
+        value = question.schema.model_validate_json(text)
+    except ValidationError:
+        return None
+    try:
+        result = operation_of(operation).check(value)
         for field, said in result.texts().items():
             held_against(said, field, asked=question.user)
-    except (ValidationError, AnswerOffVocabulary):
+    except AnswerOffVocabulary:
         return None
     return result
 
