@@ -120,7 +120,7 @@ PARK_REASON = label(
     "queued",
     *("account", "account_busy", "key_busy", "key_pending", "key_no_quota", "rate_limited"),
     *("provider_unavailable", "platform_key_refused", "platform_no_quota", "bad_answer"),
-    *("worker_lost", "unknown_attempt_held", "master_key_unavailable"),
+    *("worker_lost", "claim_unheard", "unknown_attempt_held", "master_key_unavailable"),
     *("paused_openai", "paused_anthropic", "paused_account"),
 )
 """Why an analysis waits; `queued` of one that waits for a worker alone."""

@@ -110,6 +110,42 @@ def abandon(app: App, sent: Sent) -> None:
             ending.fail(app, connection, request, "internal_error", retryable=True)
 
 
+CLAIM_UNHEARD = "claim_unheard"
+"""Why a request waits whose claim was committed without its worker hearing of it."""
+
+
+def withdraw(app: App, sent: Sent, *, process_id: str, started_at: int) -> None:
+    """Undo a claim whose commit may have been made, unheard: it was not sent, so it waits again.
+
+    The account's gate is passed alone: so the claim's transaction is over, whichever way. The
+    attempt of that number may be another claim's; that one has another process or time.
+    """
+    now = app.effects.now_ms()
+    with app.database.write() as connection:
+        gate.alone(connection, sent.account_id)
+        request = analyses.find(connection, sent.account_id, sent.request_id, lock=True)
+        made = [
+            attempt
+            for attempt in analyses.attempts_of(connection, sent.account_id, sent.request_id)
+            if (attempt.attempt, attempt.process_id, attempt.started_at)
+            == (sent.attempt, process_id, started_at)
+        ]
+        if request is None or not made:
+            return
+        analyses.end_attempt(
+            connection,
+            sent.account_id,
+            sent.request_id,
+            sent.attempt,
+            state="failed",
+            outcome=CLAIM_UNHEARD,
+            provider_request_id=None,
+            now=now,
+        )
+        if request.attempt == sent.attempt and request.state == analyses.RUNNING:
+            ending.park(app, connection, request, CLAIM_UNHEARD, now)
+
+
 def _tells_of_key(sent: Sent, checked: "Success | Failure") -> bool:
     """Whether the outcome changes the own key's state; the account's gate is passed alone then."""
     return (

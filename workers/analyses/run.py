@@ -30,11 +30,12 @@ from events.accounts import ACCOUNTS_QUEUE
 from events.analyses import ANALYSES_QUEUE, AnalysisInput
 from events.sealing import input_info
 from store import accounts, analyses, budgets, cooldowns, credits, gate, keys, pauses
+from store.engine import is_unavailable
 from store.masterkeys import DoesNotOpen, MasterKeyMissing, MasterKeyUnavailable
 from store.vault import AccountVault, StoredKey
 from workers.analyses import ending, reuse, spending, turns
 from workers.analyses.categories import vocabulary_parts
-from workers.analyses.completion import KEY_UNREADABLE, Sent, abandon, complete
+from workers.analyses.completion import KEY_UNREADABLE, Sent, abandon, complete, withdraw
 from workers.analyses.credential import (
     AwaitResumption,
     AwaitVerdict,
@@ -94,6 +95,16 @@ class _Claimed:
     account: accounts.Account
     stored: StoredKey | None
     permit: Permit
+    process_id: str
+    started_at: int
+
+
+@dataclass(slots=True)
+class _Taken:
+    """What a claim has taken before its commit."""
+
+    permits: list[Permit] = field(default_factory=list)
+    claimed: _Claimed | None = None
 
 
 class _LastCreditTaken(Exception):
@@ -168,7 +179,7 @@ def _accept(
 ) -> _Claimed | _Left:
     account, request_id = envelope.subject, data.request_id
     now = app.effects.now_ms()
-    with _claiming(app, account) as (connection, permits):
+    with _claiming(app, account) as (connection, taken):
         fresh = new_request(app, app.vault.of(connection, account, now), envelope, data, payload)
         if not analyses.accept(connection, fresh):
             known = analyses.find(connection, account, request_id)
@@ -183,7 +194,7 @@ def _accept(
         if not placed:
             _hold(app, connection, account, request_id, now)
             return _Left.WAITS
-        return _claim(app, connection, account, request_id, given, permits, now)
+        return _claim(app, connection, account, request_id, given, taken, now)
 
 
 def resume(app: App, account: str, request_id: str) -> None:
@@ -225,20 +236,32 @@ def _keep_held(app: App, account: str, request_id: str) -> None:
 
 
 @contextmanager
-def _claiming(app: App, account: str) -> Iterator[tuple[Connection, list[Permit]]]:
-    """A transaction of a claim, and where it notes the permits it takes.
+def _claiming(app: App, account: str) -> Iterator[tuple[Connection, _Taken]]:
+    """A transaction of a claim, and where it notes what it takes.
 
-    Where the transaction fails they are given back.
+    Where the transaction fails, or may have failed, that is given back.
     """
-    permits: list[Permit] = []
+    taken = _Taken()
     try:
         with app.shares.transaction(account), app.database.write() as connection:
             gate.share(connection, account)
-            yield connection, permits
-    except BaseException:
-        for permit in permits:
+            yield connection, taken
+    except BaseException as error:
+        for permit in taken.permits:
             app.pacing.leave(permit, Result.UNSENT)
+        if taken.claimed is not None and is_unavailable(error):
+            _withdraw(app, taken.claimed)
         raise
+
+
+def _withdraw(app: App, claimed: _Claimed) -> None:
+    """Undo a claim that may have been committed: else nobody would send or end its attempt."""
+    persistently(
+        app,
+        lambda: withdraw(
+            app, claimed.sent, process_id=claimed.process_id, started_at=claimed.started_at
+        ),
+    )
 
 
 def _hold(app: App, connection: Connection, account: str, request_id: str, now: int) -> None:
@@ -266,12 +289,12 @@ def _resume(app: App, account: str, request_id: str) -> _Left:
     given = None if payload is None else _Given.read(Operation(request.operation), payload)
 
     def claim() -> _Claimed | _Left:
-        with _claiming(app, account) as (connection, permits):
+        with _claiming(app, account) as (connection, taken):
             if given is None:
                 _end_unreadable(app, connection, account, request_id, sealed)
                 return _Left.DONE
             now = app.effects.now_ms()
-            return _claim(app, connection, account, request_id, given, permits, now)
+            return _claim(app, connection, account, request_id, given, taken, now)
 
     claimed = _looking_again(claim)
     if isinstance(claimed, _Left):
@@ -311,7 +334,7 @@ def _claim(
     account_id: str,
     request_id: str,
     given: _Given,
-    permits: list[Permit],
+    taken: _Taken,
     now: int,
 ) -> _Claimed | _Left:
     """Decide what becomes of a waiting request, in the caller's one transaction.
@@ -355,7 +378,7 @@ def _claim(
         return _Left.DONE
     own = keys.active(connection, account_id)
     decision = decide(_situation(app, request, account, own, now))
-    return _act(app, connection, request, account, decision, own, given.input, digest, permits, now)
+    return _act(app, connection, request, account, decision, own, given.input, digest, taken, now)
 
 
 def _by_rules(
@@ -378,7 +401,7 @@ def _act(
     own: dict[str, keys.KeyRecord],
     given: AnalysisInput,
     digest: bytes | None,
-    permits: list[Permit],
+    taken: _Taken,
     now: int,
 ) -> _Claimed | _Left:
     key_id: str | None
@@ -400,7 +423,7 @@ def _act(
     if isinstance(permit, Hold):
         _put_off(app, connection, request, permit, now)
         return _Left.WAITS
-    permits.append(permit)
+    taken.permits.append(permit)
     own_key = own[provider] if key_id else None
     budgeted = _within_budget(app, connection, request, account, given, own_key, provider, now)
     if budgeted is None:
@@ -443,6 +466,7 @@ def _act(
     )
     if reserves and not credits.reserve(connection, account):
         raise _LastCreditTaken
+    taken.claimed = claimed
     return claimed
 
 
@@ -517,10 +541,11 @@ def _start(
     now: int,
 ) -> _Claimed:
     operation = operation_of(sent.operation)
+    process_id = app.lease.holder(connection)
     analyses.claim(
         connection,
         request,
-        process_id=app.lease.holder(connection),
+        process_id=process_id,
         provider=sent.provider.value,
         model=sent.model,
         credential=sent.credential,
@@ -532,7 +557,14 @@ def _start(
         now=now,
     )
     stored = keys.stored_key(connection, sent.key_id) if sent.key_id else None
-    return _Claimed(sent=sent, account=account, stored=stored, permit=permit)
+    return _Claimed(
+        sent=sent,
+        account=account,
+        stored=stored,
+        permit=permit,
+        process_id=process_id,
+        started_at=now,
+    )
 
 
 def _send(app: App, claimed: _Claimed, given: AnalysisInput) -> None:
