@@ -30,7 +30,7 @@ from store import months, partitions
 from store.budgets import PLATFORM
 from store.ledger import BILLED, MEASURES, PRICED, ROLLUP_KEY, TOKENS
 from store.schema import budget_months, daily_usage, ledger, provider_keys
-from store.statements import add_up
+from store.statements import addition, change
 
 ROLLUPS = "rollups"
 SPENDING = "spending"
@@ -78,9 +78,8 @@ def rebuild(connection: Connection) -> list[Difference]:
         (ROLLUPS, daily_usage, MEASURES),
         (SPENDING, budget_months, ("spent_nano_usd",)),
     ):
-        add_up(
-            connection, table, measures, [_missing(d, measures) for d in found if d.what == what]
-        )
+        wrong = [_missing(d, measures) for d in found if d.what == what]
+        change(connection, [addition(connection, table, measures, wrong)])
     for difference in found:
         if difference.what == KEY_COUNTS:
             connection.execute(

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, delete, select, text, update
 
 from store import months
 from store.schema import budget_holds, budget_months
-from store.statements import add_up, insert_ignore, insert_many, json_strings
+from store.statements import Change, addition, insert_ignore, insert_many, json_strings
 
 PLATFORM = "platform"
 """The scope of the platform as a whole: what its own keys pay, for whom it may be."""
@@ -266,8 +266,8 @@ def spending_of(rows: Iterable[Spent]) -> dict[tuple[str, str], int]:
     return spent
 
 
-def fold(connection: Connection, rows: Sequence[Spent]) -> None:
-    """Add rows that have come onto the ledger to what is spent, and end what was held for them."""
+def arrived(connection: Connection, rows: Sequence[Spent]) -> Change:
+    """End what was held for rows that come onto the ledger; what adds them to what is spent."""
     moved: dict[tuple[str, str], list[int]] = {
         key: [cost, 0] for key, cost in spending_of(rows).items()
     }
@@ -280,7 +280,7 @@ def fold(connection: Connection, rows: Sequence[Spent]) -> None:
     )
     for hold in ended:
         moved.setdefault((hold.scope, hold.month), [0, 0])[1] -= hold.nano_usd
-    add_up(
+    return addition(
         connection,
         budget_months,
         ("spent_nano_usd", "billed_nano_usd"),

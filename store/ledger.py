@@ -14,7 +14,7 @@ from sqlalchemy import Column, Connection, Integer, select, text
 
 from store import budgets, months, outbox
 from store.schema import daily_usage, ledger, provider_keys
-from store.statements import add_up, json_rows, json_strings
+from store.statements import Change, addition, change, json_rows
 from store.vault import content_digest
 
 CALL = "call"
@@ -125,22 +125,30 @@ MEASURES = (
 TOKENS = tuple(name for name in MEASURES if name.endswith("_tokens"))
 
 
-def record(connection: Connection, rows: Sequence[LedgerRow], now: int) -> Recorded:
+def record(
+    connection: Connection,
+    rows: Sequence[LedgerRow],
+    now: int,
+    *,
+    texts_of: Sequence[str] | None = None,
+) -> Recorded:
     """Insert rows, fold the new ones into what is added up, and clear their outbox rows.
 
-    All in the caller's one transaction, at `now` (Unix ms). A repeat changes nothing.
+    All in the caller's one transaction, at `now` (Unix ms). A repeat changes nothing. `texts_of`
+    are the rows' texts as `LedgerRow.to_json` once made them; without them they are made again.
     """
     if not rows:
         return Recorded()
     unique: dict[str, LedgerRow] = {}
-    for row in rows:
-        unique.setdefault(row.id, row)
-    texts = {row.id: row.to_json() for row in unique.values()}
+    texts: dict[str, str] = {}
+    for row, row_text in zip(rows, texts_of or map(LedgerRow.to_json, rows), strict=True):
+        if row.id not in unique:
+            unique[row.id], texts[row.id] = row, row_text
     inserted = _insert(connection, unique.values(), texts, now)
     known = _digests(connection, [row_id for row_id in unique if row_id not in inserted])
     new = [row for row in unique.values() if row.id in inserted]
-    _fold(connection, new)
     outbox.clear(connection, list(unique))
+    _fold(connection, new)
     return Recorded(
         new=[row.id for row in new],
         repeated=[row_id for row_id in unique if row_id in known],
@@ -238,40 +246,39 @@ _tokens_of = attrgetter(*TOKENS)
 
 
 def _fold(connection: Connection, rows: Sequence[LedgerRow]) -> None:
+    """Add rows to what is added up, last of all: other aggregators wait for what this locks."""
     if not rows:
         return
     rollups = [
         dict(zip(ROLLUP_KEY, key, strict=True)) | sums for key, sums in rollups_of(rows).items()
     ]
-    add_up(connection, daily_usage, MEASURES, rollups)
-    budgets.fold(connection, rows)
-    _count_requests(connection, rows)
+    changes = [
+        addition(connection, daily_usage, MEASURES, rollups),
+        budgets.arrived(connection, rows),
+        _handled(connection, rows),
+    ]
+    change(connection, changes)
 
 
-def _count_requests(connection: Connection, rows: Sequence[LedgerRow]) -> None:
+def _handled(connection: Connection, rows: Sequence[LedgerRow]) -> Change:
+    """What adds the operations of rows to the requests of their keys, as far as there are such."""
     handled: dict[str, int] = {}
     for row in rows:
         if row.completes and row.key_id is not None:
             handled[row.key_id] = handled.get(row.key_id, 0) + 1
-    if not handled:
-        return
+    table = provider_keys.name
+    source = json_rows(connection, [provider_keys.c.key_id, provider_keys.c.requests], table)
     if connection.dialect.name != "sqlite":
-        # Locked in one order, whatever order the update below finds them in.
-        connection.execute(
-            text(
-                "SELECT 1 FROM provider_keys "  # noqa: S608 -- our own names
-                f"WHERE key_id IN {json_strings(connection)} "
-                "ORDER BY key_id FOR NO KEY UPDATE"
-            ),
-            {"ids": json.dumps(list(handled))},
+        # Locked in one order, whatever order the update would find them in.
+        source = (
+            f"(SELECT r.* FROM {source} JOIN provider_keys USING (key_id) "  # noqa: S608 -- our own names
+            "ORDER BY key_id FOR NO KEY UPDATE OF provider_keys) AS r"
         )
-    source = json_rows(connection, [provider_keys.c.key_id, provider_keys.c.requests])
-    connection.execute(
-        text(
-            "UPDATE provider_keys SET requests = provider_keys.requests + r.requests "  # noqa: S608 -- our own names
-            f"FROM {source} WHERE provider_keys.key_id = r.key_id"
-        ),
-        {"rows": json.dumps([{"key_id": key, "requests": n} for key, n in handled.items()])},
+    return Change(
+        "UPDATE provider_keys SET requests = provider_keys.requests + r.requests "  # noqa: S608 -- our own names
+        f"FROM {source} WHERE provider_keys.key_id = r.key_id",
+        table,
+        [{"key_id": key_id, "requests": count} for key_id, count in handled.items()],
     )
 
 

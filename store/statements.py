@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Column, Connection, Table, and_, collate, text, tuple_
@@ -94,28 +95,51 @@ def json_strings(connection: Connection, parameter: str = "ids") -> str:
     return f"(SELECT value FROM json_array_elements_text(CAST(:{parameter} AS json)))"  # noqa: S608 -- our own names
 
 
-def add_up(
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A statement that changes rows of a table; they are its parameter, named as the table."""
+
+    sql: str
+    table: str
+    rows: Sequence[Mapping[str, Any]]
+
+
+def addition(
     connection: Connection,
     table: Table,
     measures: Sequence[str],
     rows: Sequence[Mapping[str, Any]],
-) -> None:
+) -> Change:
     """Insert rows of keys and `measures`, and add the measures where the key is there already.
 
     In the order of their keys, so that two that add cannot wait for each other in a circle.
     """
-    if not rows:
-        return
     keys = [column.name for column in table.primary_key]
     names = [*keys, *measures]
     adding = ", ".join(f"{name} = {table.name}.{name} + excluded.{name}" for name in measures)
-    connection.execute(
-        text(
-            f"INSERT INTO {table.name} ({', '.join(names)}) "  # noqa: S608 -- our own names
-            f"SELECT {', '.join(names)} "
-            f"FROM {json_rows(connection, [table.c[name] for name in names])} "
-            f"WHERE true ORDER BY {', '.join(keys)} "
-            f"ON CONFLICT ({', '.join(keys)}) DO UPDATE SET {adding}"
-        ),
-        {"rows": json.dumps(list(rows))},
+    source = json_rows(connection, [table.c[name] for name in names], table.name)
+    return Change(
+        f"INSERT INTO {table.name} ({', '.join(names)}) "  # noqa: S608 -- our own names
+        f"SELECT {', '.join(names)} FROM {source} WHERE true ORDER BY {', '.join(keys)} "
+        f"ON CONFLICT ({', '.join(keys)}) DO UPDATE SET {adding}",
+        table.name,
+        rows,
     )
+
+
+def change(connection: Connection, changes: Sequence[Change]) -> None:
+    """Make the changes that have rows; on PostgreSQL in one statement.
+
+    What they lock is then held for one round trip and the commit: threads that add to the same rows
+    wait that long for each other.
+    """
+    wanted = [one for one in changes if one.rows]
+    given = {one.table: json.dumps(list(one.rows)) for one in wanted}
+    if not wanted:
+        return
+    if connection.dialect.name == "sqlite":
+        for one in wanted:
+            connection.execute(text(one.sql), {one.table: given[one.table]})
+        return
+    parts = ", ".join(f"of_{one.table} AS ({one.sql})" for one in wanted)
+    connection.execute(text(f"WITH {parts} SELECT 1"), given)

@@ -14,6 +14,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -34,6 +35,7 @@ from tests.unit.workers.standins import stand_in_app
 from workers.app import App
 from workers.effects import SystemEffects
 from workers.usage import aggregate
+from workers.worker import USAGE_THREADS
 
 ACCOUNTS = 200
 PER_MESSAGE = 300
@@ -130,18 +132,22 @@ def bare_many(database: Database, prepared: list[list[tuple[object, ...]]]) -> N
 
 
 def aggregated(app: App, messages: list[str]) -> None:
-    """What the aggregator does with its messages, from the JSON on the queue on."""
-    for raw in messages:
+    """What a worker's aggregator does in its threads, from the messages' JSON on."""
+
+    def take(raw: str) -> None:
         envelope = read_event(raw, app.sources, datetime.now(UTC))
         assert isinstance(envelope.data, UsageRecorded)
         aggregate.recorded(app, envelope, envelope.data)
+
+    with ThreadPoolExecutor(USAGE_THREADS) as pool:
+        list(pool.map(take, messages))
 
 
 def work(
     url: str, kind: str, count: int, seed: str, start: float, told: "multiprocessing.Queue[float]"
 ) -> None:
     """One process: prepare everything, wait for the others, work; tells how long it took."""
-    database = Database(url, pool_size=2)
+    database = Database(url, pool_size=USAGE_THREADS)
     rows = rows_of(count, seed)
     act: Callable[[], None]
     if kind == "aggregator":

@@ -46,8 +46,12 @@ def recorded(app: App, envelope: Envelope, data: UsageRecorded) -> None:
             "invalid_event",
             "A usage row has other fields than this version's ledger: upgrade the workers.",
         ) from None
+    texts = [
+        given if isinstance(given, str) else row.to_json()
+        for given, row in zip(data.rows, rows, strict=True)
+    ]
     with app.database.write() as connection:
-        outcome = ledger.record(connection, rows, app.effects.now_ms())
+        outcome = ledger.record(connection, rows, app.effects.now_ms(), texts_of=texts)
         _keep_aside(app, connection, envelope, CONFLICT, outcome.conflicting)
         _keep_aside(app, connection, envelope, EXPIRED, outcome.expired)
     oldest = min((row.at for row in rows), default=None)
