@@ -16,6 +16,7 @@ OPENAI = "sk-proj-sandbox-restricted-not-a-real-key"
 ANTHROPIC = "sk-ant-api03-sandbox-restricted-not-a-real-key"
 """Keys that may not list models, so that only a call tells."""
 
+one_road = pytest.mark.parametrize("services", ["sqlite-valkey"], indirect=True)
 both_stores = pytest.mark.parametrize(
     "services", ["sqlite-valkey", "postgresql-valkey"], indirect=True
 )
@@ -59,7 +60,7 @@ def assert_the_bill_is_explained(road: Road) -> None:
     assert len(billed) == len(rows) + len(lost)
 
 
-@both_stores
+@one_road
 def test_a_billed_validation_is_an_attempt_and_a_row_of_the_ledger(road: Road) -> None:
     road.account()
     key_id = road.give_key(OPENAI)
@@ -69,7 +70,7 @@ def test_a_billed_validation_is_an_attempt_and_a_row_of_the_ledger(road: Road) -
     assert_the_bill_is_explained(road)
 
 
-@both_stores
+@one_road
 def test_one_that_costs_nothing_is_noted_nowhere(road: Road) -> None:
     road.account()
     # Anthropic counts tokens for nothing, and that tells as much.
@@ -103,7 +104,7 @@ def test_a_process_that_dies_between_probe_and_verdict_leaves_an_unknown_one(
     assert len(road.sandbox.billed_calls()) == 3
 
 
-@both_stores
+@one_road
 def test_a_verdict_that_comes_after_its_process_was_given_up_is_billed_and_unknown_no_more(
     road: Road, doomed: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -122,7 +123,7 @@ def test_a_verdict_that_comes_after_its_process_was_given_up_is_billed_and_unkno
     assert len(road.settled_ledger()) == 2
 
 
-@both_stores
+@one_road
 @pytest.mark.parametrize("fault", ["bill-then-drop", "reset", "error500"])
 def test_a_probe_whose_answer_is_lost_is_unknown_and_one_that_was_refused_is_not(
     road: Road, fault: str

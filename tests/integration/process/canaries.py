@@ -54,6 +54,16 @@ ANALYSES = (
 provider's breaker."""
 
 
+SHAPES = {
+    "a key of no provider": "key",
+    "a key of the other provider": "sk-ant-api03-sandbox-good",
+    "an admin key": "sk-admin-sandbox",
+    "a key that no header can carry": "sk-proj-sandbox\u00e9\r\nX-Injected: ",
+    "ten thousand letters": "sk-proj-" + "x" * 10_000,
+}
+"""How keys begin that are Invalid at once."""
+
+
 @dataclass(frozen=True, slots=True)
 class Canary:
     """A fake key, or a text, with a part that stands nowhere else."""
@@ -134,15 +144,11 @@ def drive_keys(up: Up, driven: Driven) -> None:
         for provider in Provider
         for fault, account in zip(VALIDATIONS, accounts_of(provider), strict=False)
     ]
-    shapes = {
-        "a key of no provider": "key",
-        "a key of the other provider": "sk-ant-api03-sandbox-good",
-        "an admin key": "sk-admin-sandbox",
-        "a key that no header can carry": "sk-proj-sandbox\u00e9\r\nX-Injected: ",
-        "ten thousand letters": "sk-proj-" + "x" * 10_000,
-    }
-    for name, start in shapes.items():
-        given.append(give(up, driven.sealed_one(name, start), "other"))
+    # Each in an account of its own: of two of one account the later one may be looked at first.
+    for name, start in SHAPES.items():
+        account = f"shape-{start[:6].lower()}-{len(start)}"
+        up.road.account(account)
+        given.append(give(up, driven.sealed_one(name, start), account))
     misled = driven.sealed_one("a key sealed for another account", "sk-proj-sandbox-good")
     sealed = seal_key(
         misled.text,
