@@ -29,7 +29,7 @@ from tests.simulation.valkey import Valkey
 from tests.simulation.world import NEVER, START, World
 from tests.unit.workers.standins import stand_in_settings
 
-STEPS = 60_000
+STEPS = 20_000
 FAULTY_STEPS = 2_500
 FAULTY_MS = 120_000
 """Faults go on for this long after the last event was published, in the world's time."""

@@ -9,7 +9,7 @@ import pytest
 
 from tests.simulation.simulation import Simulation, Store, quiet
 
-HISTORIES = 100
+HISTORIES = 80
 EACH = 10
 
 
