@@ -4,6 +4,7 @@ Source of the format: CloudEvents specification 1.0.2, JSON event format.
 """
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from types import MappingProxyType
@@ -12,6 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import (
     AwareDatetime,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     PrivateAttr,
@@ -61,6 +63,14 @@ class EventData(BaseModel):
     """The queue of an incoming event; out-events leave it empty and go to the stream."""
 
 
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}", re.ASCII)
+
+
+def _readable_traceparent(value: object) -> str | None:
+    # W3C Trace Context: one that cannot be read is as none; it is no reason to refuse an event.
+    return value if isinstance(value, str) and _TRACEPARENT.fullmatch(value) else None
+
+
 class Envelope(BaseModel):
     """One CloudEvent. Unknown attributes are CloudEvents extensions and are left alone."""
 
@@ -77,6 +87,8 @@ class Envelope(BaseModel):
     """Where a publisher waits to hear that the event was claimed (`events.claims`)."""
     signature: Annotated[str, StringConstraints(max_length=128)] | None = None
     """See `events.signing`."""
+    traceparent: Annotated[str | None, BeforeValidator(_readable_traceparent)] = None
+    """The trace that the event belongs to (CloudEvents' extension for distributed tracing)."""
     data: SerializeAsAny[EventData]
 
     _sent: str | None = PrivateAttr(default=None)
@@ -90,7 +102,8 @@ class Envelope(BaseModel):
 
         Attributes that are not set are left out; in the data, null is a value.
         """
-        unset = {name for name in ("replyto", "signature") if getattr(self, name) is None}
+        optional = ("replyto", "signature", "traceparent")
+        unset = {name for name in optional if getattr(self, name) is None}
         return self.model_dump_json(exclude=unset)
 
 
@@ -102,6 +115,7 @@ def wrap(
     time: datetime,
     account: str,
     replyto: str | None = None,
+    traceparent: str | None = None,
     sign: Callable[[Mapping[str, Any]], str] | None = None,
 ) -> Envelope:
     """Wrap `data` as the event `event_id` about `account`, signed where `sign` is given.
@@ -117,6 +131,7 @@ def wrap(
             time=time,
             subject=account,
             replyto=replyto,
+            traceparent=traceparent,
             data=data,
         )
     except ValidationError as error:

@@ -70,12 +70,15 @@ class Publisher:
         event_id: str | None = None,
         wait: Until = "queued",
         timeout: float = 10.0,
+        traceparent: str | None = None,
     ) -> Envelope:
         """Publish one event about `account`.
 
         When this returns, the broker has confirmed it; with `wait="claimed"`, the workers have
         it in their store (`timeout` seconds are waited for that). Publishing again under the same
         `event_id` is always safe.
+
+        `traceparent` (W3C Trace Context) is the trace that what it causes belongs to.
 
         Raises `EventRefused` where the event breaks the contract, holds a readable key or the
         queue is full, `claims.NotClaimed`, `claims.Refused`, and `BrokerAway` where the broker
@@ -94,6 +97,7 @@ class Publisher:
             time=self._now(),
             account=account,
             replyto=replyto,
+            traceparent=traceparent,
             sign=self._sign,
         )
         self._refuse_flood(data.queue)

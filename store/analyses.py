@@ -76,6 +76,7 @@ class NewRequest:
     input: bytes
     created_at: int
     expires_at: int
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +113,7 @@ class Request:
     prompt_version: str | None
     result: Mapping[str, Any] | None
     usage: Mapping[str, Any] | None
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -221,6 +221,8 @@ analyses = Table(
     Column("usage", JSON(none_as_null=True)),
     # Free text of the result, under the vault.
     Column("result_text", LargeBinary),
+    # The trace that the request belongs to, as its publisher named it.
+    Column("traceparent", String(55)),
     # What a result that a model gave may be reused for: keyed by the account, so it tells nothing.
     Column("reuse_digest", LargeBinary),
 )

@@ -147,9 +147,9 @@ class Road:
         self._revision += 1
         return self._revision
 
-    def publish(self, data: EventData, account: str) -> str:
+    def publish(self, data: EventData, account: str, **options: Any) -> str:
         """Publish an event; its id."""
-        return self.app.publisher.publish(data, account=account).id
+        return self.app.publisher.publish(data, account=account, **options).id
 
     def account(
         self,
@@ -236,6 +236,7 @@ class Road:
         operation: Operation = Operation.CLASSIFY,
         provider: ProviderChoice = ProviderChoice.AUTO,
         request_id: str | None = None,
+        traceparent: str | None = None,
         **more: Any,
     ) -> str:
         """Publish an analysis request; its id.
@@ -259,6 +260,7 @@ class Road:
                 **more,
             ),
             account,
+            traceparent=traceparent,
         )
         return request_id
 

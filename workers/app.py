@@ -27,6 +27,7 @@ from workers.pacing import Shares
 from workers.pauses import PauseWatch
 from workers.providers.port import ProviderClient
 from workers.settings import Settings
+from workers.tracing import Tracer, open_tracer
 
 if TYPE_CHECKING:
     from metrics.instruments import Instruments
@@ -173,6 +174,11 @@ class App:
         )
 
     @cached_property
+    def tracer(self) -> Tracer:
+        """Traces, if they are asked for. Raises `ConfigurationError`."""
+        return open_tracer(self.settings, self.role)
+
+    @cached_property
     def health(self) -> Health:
         """What the threads of this process say of themselves."""
         return Health(self.role, self.effects.monotonic, self.stopping)
@@ -191,6 +197,7 @@ class App:
             source=SOURCE,
             time=moment(self.effects),
             account=account,
+            traceparent=self.tracer.traceparent(),
             sign=self.inside_key.sign if signed else None,
         )
 
@@ -208,6 +215,6 @@ class App:
             for client in self.providers.values():
                 self.calls.run(client.close())
         # In this order, and only what was built.
-        for name in ("calls", "publisher", "stream", "database"):
+        for name in ("calls", "tracer", "publisher", "stream", "database"):
             if name in self.__dict__:
                 getattr(self, name).close()

@@ -5,7 +5,8 @@ with the broker because the worker stops or its queue is paused. Nothing else ma
 """
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,8 +94,21 @@ def _act_on(app: App, handlers: Handlers, raw: object) -> Envelope:
         raise EventRefused(
             "wrong_queue", f"{envelope.type} does not belong on the queue {handlers.queue!r}."
         )
-    patiently(app, lambda: handler(app, envelope, envelope.data))
+    with _followed(app, handlers.queue, envelope):
+        patiently(app, lambda: handler(app, envelope, envelope.data))
     return envelope
+
+
+@contextmanager
+def _followed(app: App, queue: str, envelope: Envelope) -> Iterator[None]:
+    """Name the event in each line of the log and in the trace, for as long as it is acted on."""
+    ids = {"event_id": envelope.id, "account": envelope.subject}
+    request_id = getattr(envelope.data, "request_id", None)
+    if request_id is not None:
+        ids["request_id"] = request_id
+    told = app.tracer.caused_by(envelope.traceparent, f"process {queue}", **ids)
+    with structlog.contextvars.bound_contextvars(**ids), told:
+        yield
 
 
 def read_envelope(app: App, raw: str) -> Envelope:
@@ -111,7 +125,7 @@ def read_envelope(app: App, raw: str) -> Envelope:
 
 
 def take(
-    app: App, queue: str, what: str, arguments: Sequence[object], act: Callable[..., None]
+    app: App, queue: str, what: str, arguments: Sequence[Any], act: Callable[..., None]
 ) -> None:
     """Act on an inside message, one that only says "look at this".
 
@@ -122,7 +136,8 @@ def take(
     try:
         if not all(isinstance(argument, str) for argument in arguments):
             raise EventRefused("not_a_message", "An inside message's arguments are ids.")
-        patiently(app, lambda: act(app, *arguments))
+        with structlog.contextvars.bound_contextvars(message=what, about="/".join(arguments)):
+            patiently(app, lambda: act(app, *arguments))
         app.instruments.events.labels(queue, what, "taken").inc()
     except EventRefused as refused:
         app.instruments.events.labels(queue, what, "refused").inc()

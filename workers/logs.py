@@ -9,6 +9,7 @@ import sys
 from typing import Any
 
 import structlog
+from rich.console import Console
 
 from events.redaction import redact
 
@@ -23,10 +24,19 @@ def set_up(level: str) -> None:
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    terminal = sys.stderr.isatty()
-    renderer: Any = (
-        structlog.dev.ConsoleRenderer() if terminal else structlog.processors.JSONRenderer()
-    )
+    rendering: list[Any] = [
+        structlog.processors.format_exc_info,
+        structlog.processors.JSONRenderer(),
+    ]
+    if sys.stderr.isatty():
+        rendering = [
+            structlog.dev.ConsoleRenderer(
+                # As every command: none where NO_COLOR is set, or the terminal has none.
+                colors=not Console(stderr=True).no_color,
+                # Not the one that shows the values of variables.
+                exception_formatter=structlog.dev.plain_traceback,
+            )
+        ]
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         wrapper_class=structlog.make_filtering_bound_logger(level),
@@ -39,8 +49,7 @@ def set_up(level: str) -> None:
             foreign_pre_chain=shared,
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.format_exc_info,
-                renderer,
+                *rendering,
                 # Last: what is written is one text, wherever in it a value stood.
                 _redact_line,
             ],

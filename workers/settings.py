@@ -228,6 +228,9 @@ class Settings(BaseSettings):
     health_port: int = Field(
         0, ge=0, le=65535, description="Their port, of one role; 0: a free one for each."
     )
+    otlp_endpoint: str | None = Field(
+        None, description="Where traces are sent: OTLP over HTTP, extra `otel`; empty: none."
+    )
     event_stream_length: int = Field(
         100_000, ge=100, description="How many out-events the stream keeps."
     )

@@ -163,7 +163,7 @@ def _require_master_keys(app: App) -> None:
 def _build_parts(app: App) -> None:
     """Build what the threads share in this one thread; a wrong setting stops the start here."""
     app.settings.sealing_key_ring.current  # noqa: B018 -- reading it checks it
-    for part in (app.vault, app.instruments, app.calls, app.providers, app.publisher):
+    for part in (app.vault, app.instruments, app.calls, app.providers, app.publisher, app.tracer):
         log.debug("part_built", part=type(part).__name__)
 
 

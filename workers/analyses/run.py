@@ -58,6 +58,7 @@ from workers.effects import moment
 from workers.pacing import Hold, Permit, Result
 from workers.pacing.permits import Turn, holder_of, result_of
 from workers.providers.port import Answer, Failure, OutcomeClass, Question
+from workers.tracing import Kind
 
 log = structlog.get_logger(__name__)
 
@@ -164,6 +165,7 @@ def new_request(
         model_wanted=data.model,
         input=vault.encrypt(analyses.input_purpose(data.request_id), payload),
         created_at=now,
+        traceparent=app.tracer.traceparent() or envelope.traceparent,
         expires_at=_millis(data.expires_at) if data.expires_at else now + EXPIRES_AFTER_MS,
     )
 
@@ -243,7 +245,11 @@ def _claiming(app: App, account: str) -> Iterator[tuple[Connection, _Taken]]:
     """
     taken = _Taken()
     try:
-        with app.shares.transaction(account), app.database.write() as connection:
+        with (
+            app.tracer.span("claim"),
+            app.shares.transaction(account),
+            app.database.write() as connection,
+        ):
             gate.share(connection, account)
             yield connection, taken
     except BaseException as error:
@@ -296,14 +302,28 @@ def _resume(app: App, account: str, request_id: str) -> _Left:
             now = app.effects.now_ms()
             return _claim(app, connection, account, request_id, given, taken, now)
 
-    claimed = _looking_again(claim)
-    if isinstance(claimed, _Left):
-        return claimed
-    if claimed.permit.room:
-        turns.wake_another(app, account)
-    assert given is not None  # noqa: S101 -- what does not open is not claimed
-    _send(app, claimed, given.input)
+    with _followed(app, request):
+        claimed = _looking_again(claim)
+        if isinstance(claimed, _Left):
+            return claimed
+        if claimed.permit.room:
+            turns.wake_another(app, account)
+        assert given is not None  # noqa: S101 -- what does not open is not claimed
+        _send(app, claimed, given.input)
     return _Left.DONE
+
+
+@contextmanager
+def _followed(app: App, request: analyses.Request) -> Iterator[None]:
+    """Name the request in each line of the log, and go on with its own trace."""
+    ids = {
+        "event_id": request.event_id,
+        "account": request.account_id,
+        "request_id": request.request_id,
+    }
+    told = app.tracer.caused_by(request.traceparent, "resume analysis", **ids)
+    with structlog.contextvars.bound_contextvars(**ids), told:
+        yield
 
 
 def _looking_again(claim: Callable[[], _Claimed | _Left]) -> _Claimed | _Left:
@@ -569,23 +589,51 @@ def _start(
 
 def _send(app: App, claimed: _Claimed, given: AnalysisInput) -> None:
     """Call the provider, with no transaction open, and complete the attempt, come what may."""
+    with structlog.contextvars.bound_contextvars(attempt=claimed.sent.attempt):
+        _send_attempt(app, claimed, given)
+
+
+def _send_attempt(app: App, claimed: _Claimed, given: AnalysisInput) -> None:
     sent = claimed.sent
     started = app.effects.monotonic()
     question: Question | None = None
     outcome: Answer | Failure
     try:
         question = spending.question_of(app, sent.operation, given, claimed.account, sent.model)
-        outcome = _ask(app, claimed, question)
+        outcome = _traced_ask(app, claimed, question)
     except Exception as error:  # noqa: BLE001 -- the attempt is on the books and must be ended
         log.error("analysis_failed", error=type(error).__name__, request_id=sent.request_id)
         outcome = _not_sent(OutcomeClass.BAD_REQUEST, "internal_error")
     seconds = app.effects.monotonic() - started
     _learn(app, claimed.permit, outcome)
     try:
-        persistently(app, lambda: complete(app, sent, question, outcome, seconds))
+        with app.tracer.span("complete"):
+            persistently(app, lambda: complete(app, sent, question, outcome, seconds))
     except EventRefused:
         # What came back cannot be written down. The attempt is given up, so that the request ends.
         persistently(app, lambda: abandon(app, sent))
+
+
+def _traced_ask(app: App, claimed: _Claimed, question: Question) -> Answer | Failure:
+    sent = claimed.sent
+    with app.tracer.span(
+        f"call {sent.provider.value}",
+        Kind.CALL,
+        provider=sent.provider.value,
+        model=sent.model,
+        credential=sent.credential,
+        attempt=sent.attempt,
+    ) as span:
+        outcome = _ask(app, claimed, question)
+        tokens = outcome.tokens
+        span.tell(
+            provider_request_id=outcome.request_id,
+            input_tokens=tokens.input if tokens else None,
+            output_tokens=tokens.output if tokens else None,
+        )
+        if isinstance(outcome, Failure):
+            span.failed(outcome.code)
+    return outcome
 
 
 def _learn(app: App, permit: Permit, outcome: Answer | Failure) -> None:

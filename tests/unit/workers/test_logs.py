@@ -1,6 +1,7 @@
 """Logs hold no provider key, whoever writes them and wherever it stands."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -94,3 +95,39 @@ def test_libraries_that_log_what_they_carry_are_quiet() -> None:
     names = ["openai", "anthropic", "httpx2", "httpcore2", "aiohttp", "dramatiq", "alembic", "pika"]
     statements = [f"logging.getLogger('{name}._client').info('x')" for name in names]
     assert told(*statements, level="debug") == [""] * len(names)
+
+
+ON_A_TERMINAL = f"""
+import io, sys
+class Terminal(io.TextIOWrapper):
+    def isatty(self):
+        return True
+sys.stderr = Terminal(sys.stderr.buffer, write_through=True)
+{BEGIN}
+"""
+
+
+def shown(statement: str, **environment: str) -> str:
+    """What a process writes for a statement where stderr is a terminal."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", f"{ON_A_TERMINAL}\n{statement}", KEY, "info"],
+        cwd=ROOT,
+        env={**os.environ, "TERM": "xterm-256color", **environment},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stderr
+
+
+def test_on_a_terminal_lines_are_for_people_and_hold_no_key_either() -> None:
+    text = shown(f"{CASES[3]}\n{CASES[13]}", NO_COLOR="")
+    assert "hunter2" not in text
+    assert "sk-[redacted]" in text
+    assert "\x1b[" in text
+    with pytest.raises(ValueError, match=r"Expecting|Extra"):
+        json.loads(text.splitlines()[0])
+
+
+def test_no_color_is_honoured() -> None:
+    assert "\x1b[" not in shown("log.info('x', a=1)", NO_COLOR="1")
