@@ -74,7 +74,7 @@ PERIOD = {"start": "2026-01-01T00:00:00Z", "end": "2026-02-01T00:00:00Z"}
         (REQUESTED, {"expires_at": "2026-01-02T00:00:00"}),
         (USAGE, {"rows": []}),
         (USAGE, {"rows": [{}] * 501}),
-        (USAGE, {"rows": ["row"]}),
+        (USAGE, {"rows": [7]}),
     ],
 )
 def test_what_is_outside_the_contract_is_refused(kind: str, changes: dict[str, Any]) -> None:
