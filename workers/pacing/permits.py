@@ -37,6 +37,9 @@ BREAKER_FAILURES = 10
 BREAKER_OPEN_MS = 2_000
 BREAKER_LONGEST_MS = 30_000
 OUT_KNOWN_SECONDS = 0.25
+LONGEST_PAUSE_SECONDS = 3600.0
+"""What a provider asks us to wait is believed up to this."""
+
 LARGEST_SHARE = 0.75
 """One account may have this part of the calls that a key of many accounts bears."""
 
@@ -118,7 +121,10 @@ class Gate:
         try:
             what, number = self._enter(
                 keys=_keys(provider, scope, account),
-                args=[holder, LEASE_MS, FIRST_LIMIT, LARGEST_SHARE],
+                args=[
+                    *(holder, LEASE_MS, FIRST_LIMIT, LARGEST_SHARE),
+                    *(_longest_open_ms(), int(LONGEST_PAUSE_SECONDS * 1000)),
+                ],
             )
         except redis.RedisError as error:
             log.warning("unpaced", error=type(error).__name__)
@@ -153,7 +159,10 @@ class Gate:
             until = {name: self._client.hget(_breaker(name), "open_until") for name in _PROVIDERS}
         except redis.RedisError:
             return frozenset()
-        return frozenset(name for name, at in until.items() if at is not None and int(at) > now)
+        latest = now + _longest_open_ms()
+        return frozenset(
+            name for name, at in until.items() if at is not None and now < int(at) <= latest
+        )
 
     def breakers(self) -> dict[str, str]:
         """By provider: whether its breaker is `closed`, `open`, or `probing` with one call.
@@ -196,7 +205,8 @@ def result_of(outcome: Answer | Failure) -> tuple[Result, float]:
         return Result.OK, _used_up(outcome.limits)
     match outcome.kind:
         case OutcomeClass.RATE_LIMITED:
-            return Result.LIMITED, min(outcome.retry_after or _used_up(outcome.limits), 3600.0)
+            asked = outcome.retry_after or _used_up(outcome.limits)
+            return Result.LIMITED, min(asked, LONGEST_PAUSE_SECONDS)
         case OutcomeClass.UNAVAILABLE:
             return Result.DOWN, 0.0
         case OutcomeClass.BAD_ANSWER:
@@ -215,7 +225,11 @@ def _used_up(limits: Limits) -> float:
         )
         if remaining == 0 and reset is not None
     ]
-    return min(max(resets, default=0.0), 3600.0)
+    return min(max(resets, default=0.0), LONGEST_PAUSE_SECONDS)
+
+
+def _longest_open_ms() -> int:
+    return max(BREAKER_OPEN_MS, BREAKER_LONGEST_MS)
 
 
 def _keys(provider: str, scope: str, account: str | None) -> list[str]:

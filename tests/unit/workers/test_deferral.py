@@ -13,6 +13,7 @@ from dramatiq import Message, MessageProxy, actor
 from events.broker import NAMESPACE
 from workers.broker import RedisWorkerBroker
 from workers.broker.deferral import Deferral
+from workers.broker.watch import Unwatched
 
 QUEUE, OURS, TAKER = "things", "things_event", "take_in_things"
 SHARE = 2
@@ -70,7 +71,9 @@ class Desk:
 
 @pytest.fixture
 def desk(valkey: str) -> Iterator[Desk]:
-    broker = RedisWorkerBroker(f"{valkey}?db=0", stopping=threading.Event(), max_connections=8)
+    broker = RedisWorkerBroker(
+        f"{valkey}?db=0", stopping=threading.Event(), max_connections=8, watch=Unwatched()
+    )
     for name in (OURS, TAKER):
         actor(broker=broker, queue_name=QUEUE, actor_name=name)(lambda *arguments: None)
     with redis.Redis.from_url(f"{valkey}?db=0") as client:
