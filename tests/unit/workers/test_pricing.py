@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from events import Provider
-from workers.pricing import PRICE_VERSION, Price, price_of
+from workers.pricing import PRICE_VERSION, Price, dearest_price, price_of
 from workers.providers.port import Tokens
 
 OPENAI, ANTHROPIC = Provider.OPENAI, Provider.ANTHROPIC
@@ -52,6 +52,39 @@ def test_what_is_read_from_a_cache_is_part_of_the_input_and_costs_less() -> None
 
 def test_what_is_written_to_a_cache_costs_more() -> None:
     assert price(ANTHROPIC, CLAUDE, input=1_000, cache_write=800) == Price(3_600_000, priced=True)
+
+
+@pytest.mark.parametrize(
+    ("provider", "model", "most", "below", "above"),
+    [
+        # Above 200,000 tokens of input the whole input is dearer, and the output too.
+        (ANTHROPIC, CLAUDE, 200_000, 615_000_000, 1_222_506_000),
+        (OPENAI, "gpt-5.4", 272_000, 695_000_000, 1_382_505_000),
+    ],
+)
+def test_a_long_input_costs_what_its_tier_asks(
+    provider: Provider, model: str, most: int, below: int, above: int
+) -> None:
+    assert price(provider, model, input=most, output=1_000) == Price(below, priced=True)
+    assert price(provider, model, input=most + 1, output=1_000) == Price(above, priced=True)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    most=st.integers(0, 400_000),
+    share=st.floats(0, 1),
+    cached=st.floats(0, 1),
+    written=st.booleans(),
+    known=st.sampled_from([(OPENAI, GPT), (OPENAI, "gpt-5.4"), (ANTHROPIC, CLAUDE)]),
+)
+def test_no_call_costs_more_than_its_dearest_outcome(
+    most: int, share: float, cached: float, written: bool, known: tuple[Provider, str]
+) -> None:
+    provider, model = known
+    used, kept = int(most * share), int(most * share * cached)
+    tokens = {"cache_write": kept} if written else {"cached_read": kept}
+    cost = price(provider, model, input=used, output=used // 4, **tokens).nano_usd
+    assert cost <= dearest_price(provider, model, most, most // 4, NOW)
 
 
 def test_thinking_is_part_of_the_output() -> None:
