@@ -266,21 +266,26 @@ def spending_of(rows: Iterable[Spent]) -> dict[tuple[str, str], int]:
     return spent
 
 
-def arrived(connection: Connection, rows: Sequence[Spent]) -> Change:
-    """End what was held for rows that come onto the ledger; what adds them to what is spent."""
-    moved: dict[tuple[str, str], list[int]] = {
-        key: [cost, 0] for key, cost in spending_of(rows).items()
-    }
-    ended = connection.execute(
-        text(
-            "DELETE FROM budget_holds "  # noqa: S608 -- our own names
-            f"WHERE row_id IN {json_strings(connection)} RETURNING scope, month, nano_usd"
-        ),
-        {"ids": json.dumps([row.id for row in rows])},
+def arrived(connection: Connection, rows: Sequence[Spent]) -> list[Change]:
+    """What adds rows that come onto the ledger to what is spent, and ends their holds."""
+    ids = [row.id for row in rows]
+    moved = {key: [cost, 0] for key, cost in spending_of(rows).items()}
+    ending = Change(
+        "DELETE FROM budget_holds WHERE row_id IN "  # noqa: S608 -- our own names
+        f"{json_strings(connection, budget_holds.name)} RETURNING scope, month, nano_usd",
+        budget_holds.name,
+        ids,
     )
-    for hold in ended:
-        moved.setdefault((hold.scope, hold.month), [0, 0])[1] -= hold.nano_usd
-    return addition(
+    further = ""
+    changes = [ending]
+    if connection.dialect.name == "sqlite":
+        changes = []
+        for hold in connection.execute(text(ending.sql), {ending.table: json.dumps(ids)}):
+            moved.setdefault((hold.scope, hold.month), [0, 0])[1] -= hold.nano_usd
+    else:
+        # In the same statement, from what it deletes. Where no row costs anything none was held.
+        further = "SELECT scope, month, 0, -nano_usd FROM of_budget_holds"
+    added = addition(
         connection,
         budget_months,
         ("spent_nano_usd", "billed_nano_usd"),
@@ -288,4 +293,6 @@ def arrived(connection: Connection, rows: Sequence[Spent]) -> Change:
             {"scope": scope, "month": month, "spent_nano_usd": cost, "billed_nano_usd": billed}
             for (scope, month), (cost, billed) in moved.items()
         ],
+        further=further,
     )
+    return [*changes, added]

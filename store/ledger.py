@@ -147,8 +147,7 @@ def record(
     inserted = _insert(connection, unique.values(), texts, now)
     known = _digests(connection, [row_id for row_id in unique if row_id not in inserted])
     new = [row for row in unique.values() if row.id in inserted]
-    outbox.clear(connection, list(unique))
-    _fold(connection, new)
+    _fold(connection, new, [outbox.clearing(connection, list(unique))])
     return Recorded(
         new=[row.id for row in new],
         repeated=[row_id for row_id in unique if row_id in known],
@@ -245,18 +244,18 @@ _key_of = attrgetter(*ROLLUP_KEY)
 _tokens_of = attrgetter(*TOKENS)
 
 
-def _fold(connection: Connection, rows: Sequence[LedgerRow]) -> None:
+def _fold(connection: Connection, rows: Sequence[LedgerRow], more: Sequence[Change]) -> None:
     """Add rows to what is added up, last of all: other aggregators wait for what this locks."""
-    if not rows:
-        return
-    rollups = [
-        dict(zip(ROLLUP_KEY, key, strict=True)) | sums for key, sums in rollups_of(rows).items()
-    ]
-    changes = [
-        addition(connection, daily_usage, MEASURES, rollups),
-        budgets.arrived(connection, rows),
-        _handled(connection, rows),
-    ]
+    changes = [*more]
+    if rows:
+        rollups = [
+            dict(zip(ROLLUP_KEY, key, strict=True)) | sums for key, sums in rollups_of(rows).items()
+        ]
+        changes += [
+            addition(connection, daily_usage, MEASURES, rollups),
+            *budgets.arrived(connection, rows),
+            _handled(connection, rows),
+        ]
     change(connection, changes)
 
 

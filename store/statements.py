@@ -101,7 +101,7 @@ class Change:
 
     sql: str
     table: str
-    rows: Sequence[Mapping[str, Any]]
+    rows: Sequence[Mapping[str, Any] | str]
 
 
 def addition(
@@ -109,18 +109,26 @@ def addition(
     table: Table,
     measures: Sequence[str],
     rows: Sequence[Mapping[str, Any]],
+    *,
+    further: str = "",
 ) -> Change:
     """Insert rows of keys and `measures`, and add the measures where the key is there already.
 
     In the order of their keys, so that two that add cannot wait for each other in a circle.
+    `further` is SQL that selects more of them; then the rows are added up by key first.
     """
     keys = [column.name for column in table.primary_key]
     names = [*keys, *measures]
     adding = ", ".join(f"{name} = {table.name}.{name} + excluded.{name}" for name in measures)
     source = json_rows(connection, [table.c[name] for name in names], table.name)
+    selected, grouped = ", ".join(names), ""
+    if further:
+        source = f"(SELECT {selected} FROM {source} UNION ALL {further}) AS r"  # noqa: S608 -- our own names
+        sums = (f"CAST(sum({name}) AS bigint)" for name in measures)
+        selected, grouped = ", ".join((*keys, *sums)), f"GROUP BY {', '.join(keys)} "
     return Change(
         f"INSERT INTO {table.name} ({', '.join(names)}) "  # noqa: S608 -- our own names
-        f"SELECT {', '.join(names)} FROM {source} WHERE true ORDER BY {', '.join(keys)} "
+        f"SELECT {selected} FROM {source} WHERE true {grouped}ORDER BY {', '.join(keys)} "
         f"ON CONFLICT ({', '.join(keys)}) DO UPDATE SET {adding}",
         table.name,
         rows,
