@@ -94,6 +94,18 @@ def by(labels: str, counter: str, selector: str = "") -> str:
     return f"sum by ({labels}) (rate({counter}{_braced(selector)}[{RATE}]))"
 
 
+def gained(labels: str, counter: str, selector: str = "") -> str:
+    """What a counter gained within five minutes, by labels.
+
+    Unlike `by` it sees the first of a series that was not there before, which is what matters of
+    rare failures; it can, since no counter ever falls. After five minutes without a scrape it
+    shows everything as gained.
+    """
+    now = f"sum by ({labels}) ({counter}{_braced(selector)})"
+    before = f"sum by ({labels}) ({counter}{_braced(selector)} offset 5m)"
+    return f"{now} - ({before} or 0 * {now})"
+
+
 def quantile(share: float, histogram: str, labels: str = "", selector: str = "") -> str:
     """The duration (s) that the part `share` of a histogram's does not exceed, by labels."""
     grouped = f"le, {labels}" if labels else "le"

@@ -1,6 +1,6 @@
 """The life of analyses: what ends how, what waits for what."""
 
-from deploy.grafana.board import Board, Row, Unit, by, lines, most, quantile, stack
+from deploy.grafana.board import Board, Row, Unit, by, gained, lines, most, quantile, stack
 
 ANALYSES = Board(
     "analyses",
@@ -36,15 +36,15 @@ ANALYSES = Board(
                 ),
                 lines(
                     "Failed, by reason",
-                    "Faults of ours, and what is the user's to mend.",
-                    Unit.EACH_SECOND,
-                    (by("reason", "byok_analyses_total", 'outcome="failed"'), "{{reason}}"),
+                    "Within five minutes: faults of ours, and what is the user's to mend.",
+                    Unit.COUNT,
+                    (gained("reason", "byok_analyses_total", 'outcome="failed"'), "{{reason}}"),
                 ),
                 lines(
                     "Skipped, by reason",
-                    "What the product's rules do not let run.",
-                    Unit.EACH_SECOND,
-                    (by("reason", "byok_analyses_total", 'outcome="skipped"'), "{{reason}}"),
+                    "Within five minutes: what the product's rules do not let run.",
+                    Unit.COUNT,
+                    (gained("reason", "byok_analyses_total", 'outcome="skipped"'), "{{reason}}"),
                 ),
                 lines(
                     "Duration, by operation",

@@ -1,6 +1,6 @@
 """The providers: how their calls end, how long they take, what holds them back."""
 
-from deploy.grafana.board import RATE, Board, Row, Unit, by, lines, most, quantile, stack
+from deploy.grafana.board import RATE, Board, Row, Unit, by, gained, lines, most, quantile, stack
 
 _UNUSABLE = 'outcome=~"unavailable|bad_answer"'
 
@@ -23,10 +23,10 @@ PROVIDERS = Board(
                 ),
                 lines(
                     "Failed calls, by reason",
-                    "The providers' own codes where they are known ones.",
-                    Unit.EACH_SECOND,
+                    "Within five minutes: the providers' own codes where they are known ones.",
+                    Unit.COUNT,
                     (
-                        by(
+                        gained(
                             "provider, credential, reason",
                             "byok_provider_calls_total",
                             'outcome!="ok"',

@@ -1,5 +1,6 @@
 """A real Prometheus over a live system under faults: alerts fire and clear, panels show data."""
 
+import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -8,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from deploy.grafana.boards import BOARDS
+from deploy.grafana.pictures import Drawing
 from tests.integration.live import faults
 from tests.integration.live.faults import Fault
-from tests.integration.live.prometheus import Prometheus, free_port, running, until
+from tests.integration.live.prometheus import RATE_WINDOW, Prometheus, free_port, running, until
 from tests.integration.process.running import Up
 
 FIRES_WITHIN = 60.0
@@ -91,7 +93,17 @@ def test_alerts_fire_and_clear_and_every_panel_shows_data(live: tuple[Up, Promet
     up, prometheus = live
     for group in (faults.QUICK, faults.FROZEN, faults.BLIND):
         put_through(up, prometheus, group)
+    draw_pictures(prometheus)
     assert_panels_show_data(prometheus)
+
+
+def draw_pictures(prometheus: Prometheus) -> None:
+    """Draw the dashboards into the directory `BYOK_TEST_PICTURES`, where one is named."""
+    directory = os.environ.get("BYOK_TEST_PICTURES")
+    if directory:
+        drawing = Drawing(prometheus.url, prometheus.began, time.time(), RATE_WINDOW)
+        for board in BOARDS:
+            drawing.draw(board, Path(directory) / f"byok-{board.name}.png")
 
 
 @pytest.mark.long
