@@ -1,5 +1,6 @@
 """Each alert fires when it must and is quiet when it must, and has a page that says what to do."""
 
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -13,6 +14,8 @@ from deploy.prometheus import rules
 from deploy.prometheus.alerts import ALERTS
 from deploy.prometheus.clock import Clock, seconds
 from tests.integration.alerts.cases import CASES, Case, Series
+from workers.cli.main import app
+from workers.settings import Settings
 
 ROOT = Path(__file__).parents[3]
 SECTIONS = ("## What users feel", "## What to look at", "## What to do")
@@ -134,3 +137,23 @@ def test_a_faster_clock_shortens_windows_waits_and_ages_alone() -> None:
     for before, after in zip(slow, quick, strict=True):
         names = [rule.get("alert", rule.get("record")) for rule in before["rules"]]
         assert names == [rule.get("alert", rule.get("record")) for rule in after["rules"]]
+
+
+def test_every_command_and_setting_that_a_runbook_names_is_there() -> None:
+    pages = "".join(path.read_text() for path in (ROOT / "docs" / "runbooks").glob("*.md"))
+    for told in set(re.findall(r"`byok ([^`]+)`", pages)):
+        command: Any = app
+        options: set[str] = set()
+        for word in told.split():
+            if word.startswith("--"):
+                options.add(word)
+            elif hasattr(command, "commands"):
+                assert word in command.commands, told
+                command = command.commands[word]
+        known = {option for parameter in command.params for option in parameter.opts}
+        assert options <= known, told
+    settings = set(re.findall(r"`((?:BYOK|OPENAI|ANTHROPIC)_[A-Z_]+)", pages))
+    assert settings <= {
+        str(field.validation_alias or f"BYOK_{name.upper()}")
+        for name, field in Settings.model_fields.items()
+    }

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -91,10 +92,23 @@ def assert_panels_show_data(prometheus: Prometheus) -> None:
 @pytest.mark.timeout(400)
 def test_alerts_fire_and_clear_and_every_panel_shows_data(live: tuple[Up, Prometheus]) -> None:
     up, prometheus = live
+    assert_promtool_likes(up.metrics())
     for group in (faults.QUICK, faults.FROZEN, faults.BLIND):
         put_through(up, prometheus, group)
     draw_pictures(prometheus)
     assert_panels_show_data(prometheus)
+
+
+def assert_promtool_likes(page: str) -> None:
+    """Nothing is wrong with the page, says the program that comes with Prometheus."""
+    checked = subprocess.run(
+        ["promtool", "check", "metrics"],  # noqa: S607 -- where Prometheus is, it is beside it
+        input=page,
+        text=True,
+        capture_output=True,
+        check=False,
+    )
+    assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
 
 
 def draw_pictures(prometheus: Prometheus) -> None:
