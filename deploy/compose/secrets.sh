@@ -33,7 +33,7 @@ rabbit=$(password)
 put amqp_url "amqp://byok:$rabbit@rabbitmq:5672"
 put rabbitmq_definitions "{\"users\": [{\"name\": \"byok\", \"password\": \"$rabbit\", \"tags\": []}],
  \"vhosts\": [{\"name\": \"/\"}], \"permissions\": [{\"user\": \"byok\", \"vhost\": \"/\",
- \"configure\": \"^(accounts|keys|analyses|validations|usage)([.]XQ)?$\", \"write\": \".*\", \"read\": \".*\"}]}"
+ \"configure\": \"^(accounts|keys|analyses|validations|usage)([.](DQ|XQ))?$\", \"write\": \".*\", \"read\": \".*\"}]}"
 
 put postgres_password "$(password)"
 : >"$made/postgresql_passwords"

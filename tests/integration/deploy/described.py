@@ -5,7 +5,7 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,11 +28,16 @@ class Described:
     secrets: dict[str, str] = field(default_factory=dict)
 
     def start(
-        self, directory: Path, secrets: Mapping[str, str], more: Mapping[str, str]
+        self,
+        directory: Path,
+        secrets: Mapping[str, str],
+        more: Mapping[str, str],
+        within: Sequence[str] = (),
     ) -> "subprocess.Popen[bytes]":
         """Start it: the same flags and variables, its files and state under `directory`.
 
-        `more` is what an operator gives all roles beside (`byok.env`, `.Values.env`).
+        `more` is what an operator gives all roles beside (`byok.env`, `.Values.env`). `within` is a
+        command that runs another one somewhere else.
         """
         own = directory / f"secrets-{self.name}"
         own.mkdir(mode=0o700, exist_ok=True)
@@ -46,9 +51,13 @@ class Described:
                 environment[name] = str(directory / "state")
         with (directory / f"{self.name}.log").open("wb") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "workers.cli.main", *self.arguments],
+                [*within, sys.executable, "-m", "workers.cli.main", *self.arguments],
                 cwd=directory,
-                env={"PATH": os.environ.get("PATH", ""), **environment},
+                env={
+                    "PATH": os.environ.get("PATH", ""),
+                    "PYTHONPATH": str(FILES.parent),
+                    **environment,
+                },
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -37,7 +37,14 @@ from events import (
     subscribe,
 )
 from tests.integration.deploy.conftest import Rendered, as_role
-from tests.integration.deploy.described import COMPOSE, Described, of_pod, of_service, of_unit
+from tests.integration.deploy.described import (
+    COMPOSE,
+    STATE,
+    Described,
+    of_pod,
+    of_service,
+    of_unit,
+)
 from tests.integration.process.running import until
 from tests.road import GOOD_OPENAI, MAIL, SIGNING_KEY, fake_key
 
@@ -47,6 +54,7 @@ UNITS = [
     "byok-exporter",
 ]
 SOURCE = "test/upstream"
+STATE_DIR = "BYOK_STATE_DIR"
 SECONDS = 90
 
 
@@ -129,6 +137,10 @@ def test_on_a_machine_with_systemd(running: Running, owned: str, users: dict[str
     connect_and_ask(running, owned, users)
     shows(running, 'byok_processes{role="worker"} 4.0')
     shows(running, "byok_provider_calls_total{")
+    for role in ("worker", "scheduler", "exporter"):
+        running.once(
+            Described(f"probe-{role}", ["healthcheck", role, "--ready"], {STATE_DIR: STATE})
+        )
     running.stop()
     assert running.said("permission") == []
 
@@ -143,7 +155,7 @@ def test_on_kubernetes(
         for described in of_pod(name, deployment["spec"]["template"]["spec"]):
             # Each pod has an exporter of its own, on its own address: here one stands for all.
             if described.arguments != ["exporter"] or name.endswith("scheduler"):
-                described.environment["BYOK_EXPORTER_PORT"] = "0"
+                described.environment.update(BYOK_EXPORTER_PORT="0", BYOK_HEALTH_PORT="0")
                 running.start(described)
     connect_and_ask(running, owned, users)
     shows(running, 'byok_processes{role="worker"} 2.0')

@@ -52,6 +52,37 @@ def test_the_image_runs_as_nobody_and_holds_only_what_it_is_built_from() -> None
     assert not any("secrets" in line or ".byok" in line for line in kept if line.startswith("!"))
 
 
+def test_what_is_let_into_the_image_makes_a_wheel_that_runs(tmp_path: Path) -> None:
+    context, unpacked = tmp_path / "context", tmp_path / "unpacked"
+    context.mkdir()
+    for line in (FILES.parent / ".dockerignore").read_text().splitlines():
+        if line.startswith("!"):
+            source, target = FILES.parent / line[1:], context / line[1:]
+            target.parent.mkdir(exist_ok=True)
+            if source.is_dir():
+                shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(source, target)
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", tmp_path / "dist"]
+    subprocess.run(command, cwd=context, check=True, capture_output=True)
+    (wheel,) = (tmp_path / "dist").glob("*.whl")
+    shutil.unpack_archive(wheel, unpacked, "zip")
+    code = "from workers import scheduler, settings, worker; import workers.cli.contract"
+    subprocess.run(
+        [sys.executable, "-P", "-c", code],
+        cwd=unpacked,
+        env={"PYTHONPATH": str(unpacked), "PATH": os.environ["PATH"]},
+        check=True,
+    )
+    subprocess.run(
+        [sys.executable, "-P", "-m", "workers.cli.main", "contract", "vectors", "--check"],
+        cwd=unpacked,
+        env={"PYTHONPATH": str(unpacked), "PATH": os.environ["PATH"]},
+        check=True,
+        capture_output=True,
+    )
+
+
 def test_the_chart_is_valid_kubernetes(chart: Rendered) -> None:
     import kubernetes_validate  # noqa: PLC0415 -- takes a second
 
@@ -101,6 +132,10 @@ def test_no_pod_can_be_more_than_it_needs(chart: Rendered) -> None:
             assert held["capabilities"] == {"drop": ["ALL"]}
             assert container["image"].startswith("byok@sha256:")
             assert "memory" in container["resources"]["limits"]
+            if container["args"] != ["db", "upgrade"]:
+                named = {port["name"] for port in container["ports"]}
+                assert container["livenessProbe"]["httpGet"]["path"] == "/livez"
+                assert container["livenessProbe"]["httpGet"]["port"] in named
 
 
 def test_only_workers_reach_the_providers_and_nothing_reaches_a_private_network(

@@ -127,11 +127,31 @@ spec:
         {{- include "byok.secretFiles" (dict "names" $held) | nindent 8 }}
         - name: BYOK_STATE_DIR
           value: /run/byok
+        # Two containers of one pod have one address.
+        - name: BYOK_HEALTH_HOST
+          value: "0.0.0.0"
+        - name: BYOK_HEALTH_PORT
+          value: "8080"
         {{- with .queues }}
         - name: BYOK_QUEUES
           value: {{ join "," . | quote }}
         {{- end }}
         {{- include "byok.env" (dict "root" .root "more" .env) | nindent 8 }}
+      ports:
+        - {name: health, containerPort: 8080}
+      # An outage of broker or database makes it unready and leaves it alive: a restart mends neither.
+      startupProbe:
+        httpGet: {path: /livez, port: health}
+        periodSeconds: 2
+        failureThreshold: 60
+      livenessProbe:
+        httpGet: {path: /livez, port: health}
+        periodSeconds: 15
+        timeoutSeconds: 5
+      readinessProbe:
+        httpGet: {path: /readyz, port: health}
+        periodSeconds: 10
+        timeoutSeconds: 5
       resources:
         {{- toYaml .resources | nindent 8 }}
       securityContext:
@@ -152,11 +172,20 @@ spec:
           value: "0.0.0.0"
         - name: BYOK_EXPORTER_PORT
           value: {{ .root.Values.exporter.port | quote }}
+        - name: BYOK_HEALTH_HOST
+          value: "0.0.0.0"
+        - name: BYOK_HEALTH_PORT
+          value: "8081"
         {{- include "byok.env" (dict "root" .root) | nindent 8 }}
       ports:
         - {name: metrics, containerPort: {{ .root.Values.exporter.port }}}
-      readinessProbe:
-        httpGet: {path: /metrics, port: metrics}
+        - {name: exporter-health, containerPort: 8081}
+      startupProbe:
+        httpGet: {path: /livez, port: exporter-health}
+        periodSeconds: 2
+        failureThreshold: 60
+      livenessProbe:
+        httpGet: {path: /livez, port: exporter-health}
         periodSeconds: 15
         timeoutSeconds: 5
       resources:
