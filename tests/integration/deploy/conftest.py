@@ -3,6 +3,7 @@
 import platform
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,7 +72,14 @@ def roles(postgresql: str) -> Iterator[str]:
 @pytest.fixture
 def owned(roles: str) -> Iterator[str]:
     """An empty database of `byok_owner`; its address for a superuser."""
-    with new_database(roles) as url:
+    with owned_database(roles) as address:
+        yield address
+
+
+@contextmanager
+def owned_database(server: str) -> Iterator[str]:
+    """An empty database of `byok_owner` on a server with the roles."""
+    with new_database(server) as url:
         address = url.replace("+psycopg", "")
         with psycopg.connect(address, autocommit=True) as admin:
             name = admin.info.dbname

