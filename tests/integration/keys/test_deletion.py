@@ -10,6 +10,7 @@ from sqlalchemy import select
 from events import (
     AccountDeleted,
     AccountUpdated,
+    CallUsage,
     CreditPeriod,
     CustomCategory,
     EventData,
@@ -93,7 +94,9 @@ def completed(app: App, request_id: str) -> None:
     request = accepted(app, request_id)
     with app.database.write() as connection:
         found = Found(signals={"priority": "high"}, texts=SAID)
-        finish_completed(app, connection, request, found, by="rules", credential="none", usage={})
+        finish_completed(
+            app, connection, request, found, by="rules", credential="none", usage=CallUsage()
+        )
 
 
 def read_back(app: App, request_id: str) -> Any:

@@ -162,6 +162,7 @@ def test_one_sweep_that_fails_keeps_no_other_from_running(
     def broken(_app: App) -> int:
         raise ZeroDivisionError
 
+    broken.__name__ = "past_cooldowns"
     monkeypatch.setattr(scheduler, "SWEEPS", (broken, *scheduler.SWEEPS))
     monkeypatch.setattr(scheduler, "OUTAGE_PAUSE_SECONDS", 0.01)
     road.start()
