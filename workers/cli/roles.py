@@ -54,7 +54,7 @@ def up(*, stop_on_stdin_eof: StopOnEof = False) -> None:
 def worker(*, stop_on_stdin_eof: StopOnEof = False) -> None:
     """Run one worker process, on all queues or those of BYOK_QUEUES.
 
-    Example: `BYOK_QUEUES=analyses byok worker`.
+    Example: `byok worker`, or `BYOK_QUEUES=analyses byok worker`.
     """
     from workers import worker as role  # noqa: PLC0415 -- loads the SDKs, which takes a second
 

@@ -53,7 +53,7 @@ def keygen(
 
 
 @database.command()
-def upgrade() -> None:
+def upgrade(*, as_json: AsJson = False) -> None:
     """Bring the database to this version's schema. Example: `byok db upgrade`."""
     from store import migrate  # noqa: PLC0415 -- `keygen` needs no store
 
@@ -61,6 +61,9 @@ def upgrade() -> None:
         app.settings.prepare_state_dir()
         missing = migrate.missing(app.database)
         migrate.upgrade(app.database)
+    if as_json:
+        emit_json({"applied": missing})
+    else:
         out.print(
             f"Applied {', '.join(missing)}." if missing else "Nothing to do.", highlight=False
         )
