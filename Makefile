@@ -1,6 +1,6 @@
 # Every command sets itself up: an environment in .venv from pinned, hashed packages.
 .DEFAULT_GOAL := help
-.PHONY: help demo test simulate mutants bench lint alerts generated docs sbom audit lock clean
+.PHONY: help demo test simulate mutants crashpoints bench lint alerts generated docs sbom audit lock clean
 
 # The first interpreter that is new enough. Set PYTHON to choose another.
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
@@ -21,6 +21,9 @@ test: $(DEV_STAMP) ## All tests, against real Valkey and SQLite and the real SDK
 
 simulate: $(DEV_STAMP) ## Histories from seeds: SEEDS=1000000 runs on, SEED=7 tells one, FIRST=0 begins there.
 	@exec $(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),1000) --first $(or $(FIRST),0))
+
+crashpoints: $(DEV_STAMP) ## A worker and a scheduler end at each boundary, on each pair of services (an hour).
+	@exec $(BIN)/python -m pytest -s -m "long or not long" tests/crashpoints $(ARGS)
 
 mutants: $(DEV_STAMP) ## Take out the answer to each trap of the queue: a test must fail for each.
 	@exec $(BIN)/python -m tests.mutants $(ARGS)
