@@ -208,7 +208,9 @@ class PublishingBroker:
 
     def _redis_ends(self, client: redis.Redis, queue: str) -> tuple[int, int, list[bytes]]:
         name = f"{NAMESPACE}:{queue}"
-        pipeline = client.pipeline(transaction=True)
+        # Without MULTI, which an exporter's own user may not; a message that moves between the two
+        # counts is counted as waiting or as taken, and the next look is right again.
+        pipeline = client.pipeline(transaction=False)
         pipeline.llen(name)
         pipeline.hlen(f"{name}.msgs")
         pipeline.lindex(name, 0)

@@ -90,8 +90,6 @@ spec:
   serviceAccountName: {{ include "byok.name" .root }}
   automountServiceAccountToken: false
   enableServiceLinks: false
-  # The exporter sees by their process ids which processes have ended.
-  shareProcessNamespace: true
   terminationGracePeriodSeconds: {{ .root.Values.terminationGracePeriodSeconds }}
   securityContext:
     {{- include "byok.podSecurity" . | nindent 4 }}
