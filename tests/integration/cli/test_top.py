@@ -64,7 +64,10 @@ def test_a_look_is_written_as_a_picture(road: Road, shell: Shell, tmp_path: Path
     file = tmp_path / "top.svg"
     done = shell.byok("top", "--svg", str(file), *QUICK)
     assert (done.code, done.out) == (0, "")
-    assert file.read_text().startswith("<svg")
+    drawn = file.read_text()
+    assert drawn.startswith("<svg")
+    # It loads nothing from elsewhere.
+    assert "url(" not in drawn.replace("url(#", "")
     nowhere = shell.byok("top", "--svg", str(tmp_path / "no" / "top.svg"), *QUICK)
     assert nowhere.code == 1
     assert "cannot be written" in nowhere.err

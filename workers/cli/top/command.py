@@ -1,5 +1,6 @@
 """The command: looks again and again, and draws."""
 
+import re
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +18,7 @@ from workers.cli.top.view import drawn
 from workers.gauges import Gauges
 
 PICTURE_WIDTH = 120
+_FONTS = re.compile(r"@font-face \{.*?\}", re.DOTALL)
 
 
 def top(
@@ -110,7 +112,8 @@ def _write_picture(told: dict[str, Any], file: Path) -> None:
         )
         canvas.print(drawn(told))
     try:
-        file.write_text(canvas.export_svg(title="byok top"))
+        # Without the fonts that it would load from elsewhere.
+        file.write_text(_FONTS.sub("", canvas.export_svg(title="byok top")))
     except OSError as error:
         refuse(f"{file} cannot be written ({error.strerror}).")
     err.print(f"Wrote {file}.", highlight=False)
