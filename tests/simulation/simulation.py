@@ -216,6 +216,10 @@ class Simulation:
         self.faults.end()
         for process in self.processes:
             process.frozen_until = 0
+        for task in self.world.tasks:
+            if task.stop is None and task.until is None:
+                # It stalls, or waits for a provider: nothing is that slow any more.
+                task.due = min(task.due, self.world.now)
 
     def _deliveries(self) -> list[Callable[[], None]]:
         found: list[Callable[[], None]] = []
