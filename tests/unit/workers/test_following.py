@@ -38,6 +38,8 @@ def lines() -> Iterator[list[dict[str, Any]]]:
         raise structlog.DropEvent
 
     before = structlog.get_config()
+    # As new: a command that ran in this process before has set a level.
+    structlog.reset_defaults()
     structlog.configure(processors=[structlog.contextvars.merge_contextvars, keep])
     yield kept
     structlog.configure(**before)
