@@ -17,7 +17,7 @@ demo: $(RUN_STAMP) ## The main job on real mail, from nothing.
 	@exec $(BIN)/byok demo
 
 test: $(DEV_STAMP) ## All tests, against real Valkey and SQLite and the real SDKs over HTTP.
-	@exec $(BIN)/python -m pytest -n 3 --dist loadgroup --no-loadscope-reorder $(ARGS)
+	@exec $(BIN)/python -m pytest -n 3 --dist loadscope --no-loadscope-reorder $(ARGS)
 
 simulate: $(DEV_STAMP) ## Histories from seeds: SEEDS=1000000 runs on, SEED=7 tells one, FIRST=0 begins there.
 	@exec $(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),1000) --first $(or $(FIRST),0))

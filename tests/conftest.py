@@ -17,6 +17,8 @@ import pika.exceptions
 import psycopg
 import pytest
 import redis
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from deploy.local.sandbox import SandboxServer
 from deploy.local.valkey import socket_path
@@ -31,25 +33,31 @@ from workers.queues import VALIDATIONS_QUEUE
 MAILS = Path(__file__).parent / "data" / "mail"
 
 
-@pytest.hookimpl(tryfirst=True)
+TREES = (
+    "tests/integration/process/",
+    "tests/integration/live/",
+    "tests/integration/deploy/test_as_deployed",
+    "tests/integration/deploy/test_machines",
+    "tests/crashpoints/",
+)
+"""Tests that start process trees. They need the machine's cores, and are the longest."""
+
+
+class _ByModule(LoadScopeScheduling):
+    """Each module in one of the run's processes, and all that start process trees in the same."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "trees" if nodeid.startswith(TREES) else nodeid.partition("::")[0]
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
+    """Have a run in several processes spread as `_ByModule` says."""
+    return _ByModule(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let each module run in one process, and all that start process trees in the same one.
-
-    The latter need the machine's cores, and are the longest: one at a time, from the start.
-    """
-    trees = Path(__file__).parent / "integration" / "process"
-    items.sort(key=lambda item: trees not in item.path.parents)
-    for item in items:
-        group = "process" if trees in item.path.parents else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say what the search for leaks has searched, from whichever process it ran in."""
-    for report in terminalreporter.getreports("passed") + terminalreporter.getreports("failed"):
-        for name, value in report.user_properties:
-            if name == "canaries":
-                terminalreporter.write_line(f"canaries: {value}")
+    """Process trees first: one at a time, they take as long as all the others together."""
+    items.sort(key=lambda item: not item.nodeid.startswith(TREES))
 
 
 @pytest.fixture(scope="session")
