@@ -1,6 +1,7 @@
 """Services for the tests: real Valkey, SQLite and PostgreSQL, and the provider sandbox."""
 
 import fcntl
+import logging
 import os
 import subprocess
 import sys
@@ -58,6 +59,16 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadSco
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Process trees first: one at a time, they take as long as all the others together."""
     items.sort(key=lambda item: not item.nodeid.startswith(TREES))
+
+
+@pytest.fixture(autouse=True)
+def _no_handler_is_left() -> Iterator[None]:
+    """Take off what a command put on in this process to log: its stream is the test's."""
+    before = list(logging.root.handlers)
+    yield
+    for handler in list(logging.root.handlers):
+        if handler not in before and type(handler) is logging.StreamHandler:
+            logging.root.removeHandler(handler)
 
 
 @pytest.fixture(scope="session")

@@ -56,6 +56,9 @@ def set_up(level: str) -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
+    # A line that cannot be written (stderr is gone) would else be told with a traceback of its
+    # own, past the net, and of whatever exception was being handled.
+    logging.raiseExceptions = False
     for name in QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
     # It logs messages with their arguments; what goes wrong is told by `workers.boundary` and

@@ -76,7 +76,8 @@ def test_the_wheel_holds_what_runs_and_nothing_else(built: Path) -> None:
 def test_the_source_distribution_makes_the_same_wheel(built: Path, tmp_path: Path) -> None:
     (source,) = built.glob("*.tar.gz")
     with tarfile.open(source) as archive:
-        archive.extractall(tmp_path, filter="data")
+        # Our own, made above; the filter came with Python 3.11.4.
+        archive.extractall(tmp_path)  # noqa: S202
     (unpacked,) = tmp_path.iterdir()
     again = tmp_path / "again"
     run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", again, cwd=unpacked)

@@ -7,7 +7,7 @@ import pytest
 
 from events import AccountUpdated, CategoryOverride, CreditPeriod, CustomCategory, PlanStatus
 from store import accounts
-from store.accounts import Account
+from store.accounts import Account, Deletion
 from store.engine import Database
 
 NOW = 1_767_268_800_000
@@ -32,7 +32,7 @@ def update(database: Database, revision: int, event_id: str = "event", **changes
         return accounts.apply_update(connection, "acme", event_id, said(revision, **changes), NOW)
 
 
-def delete(database: Database, revision: int, event_id: str = "deletion") -> bool:
+def delete(database: Database, revision: int, event_id: str = "deletion") -> Deletion:
     with database.write() as connection:
         return accounts.apply_deletion(connection, "acme", event_id, revision, NOW)
 
@@ -73,6 +73,7 @@ def test_what_was_said_of_an_account_is_found(database: Database) -> None:
         timezone="Asia/Tokyo",
         custom_categories=(category.model_dump(mode="json"),),
         category_overrides=(override.model_dump(mode="json"),),
+        budget_nano_usd=12_340_000_000,
     )
 
 
@@ -130,7 +131,7 @@ def test_another_account_is_another_account(database: Database) -> None:
 
 def test_a_deleted_account_is_not_found_and_keeps_nothing_personal(database: Database) -> None:
     update(database, 1, timezone="Asia/Tokyo")
-    assert delete(database, 2)
+    assert delete(database, 2).newest
     assert found(database) is None
     with database.read() as connection:
         row = connection.exec_driver_sql("SELECT * FROM accounts").one()._asdict()
@@ -154,7 +155,7 @@ def test_a_newer_update_begins_a_new_life(database: Database) -> None:
 
 def test_a_late_deletion_leaves_the_life_after_it(database: Database) -> None:
     update(database, 3)
-    assert not delete(database, 2)
+    assert delete(database, 2) == Deletion(first=True, newest=False)
     assert found(database) is not None
 
 

@@ -74,6 +74,19 @@ def test_a_key_is_not_in_the_log(written: dict[str, str], statement: str) -> Non
     assert lines(written[statement])
 
 
+def test_a_line_that_cannot_be_written_tells_nothing_of_what_was_being_handled() -> None:
+    (text,) = told(
+        "import io\n"
+        "broken = logging.StreamHandler(io.StringIO())\n"
+        "broken.stream.close()\n"
+        "logging.getLogger().addHandler(broken)\n"
+        "try:\n    raise RuntimeError(f'no way with {KEY}')\n"
+        "except RuntimeError:\n    log.info('still written')"
+    )
+    assert "hunter2" not in text
+    assert [line["event"] for line in lines(text)] == ["still written"]
+
+
 def test_every_line_is_a_json_object_where_nobody_looks() -> None:
     (text,) = told(
         "log.info('first', number=1)\n"
