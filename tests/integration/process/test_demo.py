@@ -56,7 +56,15 @@ class Demo:
 
     def ended(self, process: "subprocess.Popen[str]") -> Done:
         """Wait for it to end."""
-        out, err = process.communicate(timeout=COMMAND_SECONDS)
+        try:
+            out, err = process.communicate(timeout=COMMAND_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            logged = (self.state_dir / "demo" / "demo.log").read_text().splitlines()
+            raise AssertionError(
+                "\n".join(["it does not end; its log's end:", *logged[-40:]])
+            ) from None
         assert "Traceback" not in err, err
         return Done(process.returncode, out, err)
 
