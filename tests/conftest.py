@@ -61,6 +61,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: not item.nodeid.startswith(TREES))
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what the search for leaks has searched, from whichever process it ran in."""
+    for report in terminalreporter.getreports("passed") + terminalreporter.getreports("failed"):
+        for name, value in report.user_properties:
+            if name == "canaries":
+                terminalreporter.write_line(f"canaries: {value}")
+
+
 @pytest.fixture(autouse=True)
 def _no_handler_is_left() -> Iterator[None]:
     """Take off what a command put on in this process to log: its stream is the test's."""
