@@ -9,7 +9,8 @@ from events.publisher import Publisher
 from store import keys
 from tests.benchmarks import load, throughput
 from tests.benchmarks.rounds import Rounds
-from tests.benchmarks.stage import SIGNING_KEY, SOURCE, Stage, a_process, a_stage
+from tests.benchmarks.stage import SOURCE, Stage, a_process, a_stage
+from tests.road import SIGNING_KEY
 from workers.app import App
 
 ACCOUNTS = 10

@@ -29,6 +29,7 @@ from events import (
 from events.stream import subscribe
 from store import analyses
 from tests.benchmarks import load
+from tests.benchmarks.fairness import percentile
 from tests.benchmarks.rounds import Rounds
 from tests.benchmarks.stage import OWN_KEY, a_process, a_stage, wait_until
 from workers.app import App
@@ -39,12 +40,6 @@ EVERY_SECONDS = 0.1
 KEYS = 40
 IDLE_SECONDS = 10.0
 THREADS = 64
-
-
-def percentile(values: Sequence[float], share: float) -> float:
-    """The value below which `share` of the values lie."""
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
 
 
 def low_load(kind: str, broker: str | None = None) -> Mapping[str, float]:

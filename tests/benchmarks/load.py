@@ -26,7 +26,8 @@ from events.broker import NAMESPACE, actor_of, redis_client
 from events.envelope import wrap
 from store.analyses import TERMINAL
 from store.schema import analyses, provider_keys
-from tests.benchmarks.stage import OWN_KEY, SIGNING_KEY, SOURCE, Stage, wait_until
+from tests.benchmarks.stage import OWN_KEY, SOURCE, Stage, wait_until
+from tests.road import SIGNING_KEY
 from workers.app import App
 
 MAIL = MailInput.model_validate(

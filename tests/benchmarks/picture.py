@@ -13,7 +13,7 @@ def draw(path: Path, measured: Sequence[Rounds]) -> None:
     import matplotlib as mpl  # noqa: PLC0415 -- an optional extra
 
     mpl.use("svg")
-    from matplotlib import pyplot as plt  # noqa: PLC0415
+    from matplotlib import pyplot as plt  # noqa: PLC0415 -- as above, and once its backend is chosen
 
     shown = [one for one in measured if all(name in _names(one) for name in FIGURES)]
     if not shown:

@@ -4,7 +4,6 @@ Every contender of a run stands on the same stage, so that what the machine does
 done to all of them.
 """
 
-import base64
 import json
 import os
 import resource
@@ -24,9 +23,9 @@ import psycopg
 
 from deploy.local.sandbox import SandboxControl
 from deploy.local.valkey import socket_path
-from events import SigningKey
 from store import migrate
 from store.engine import Database
+from tests.road import SIGNING_KEY, fake_key
 from workers.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -35,14 +34,6 @@ START_SECONDS = 30.0
 SOURCE = "bench/upstream"
 OWN_KEY = "sk-proj-sandbox-good-bench-{}-not-a-real-key"
 PLATFORM_KEY = "sk-proj-sandbox-platform-openai-not-a-real-key"
-
-
-def fake_key(byte: int) -> str:
-    """A named key of 32 equal bytes."""
-    return f"t{byte}:{base64.b64encode(bytes([byte]) * 32).decode()}"
-
-
-SIGNING_KEY = SigningKey.parse(fake_key(3))
 
 
 @dataclass(frozen=True, slots=True)
