@@ -22,8 +22,8 @@ test: $(DEV_STAMP) ## All tests, against real Valkey and SQLite and the real SDK
 simulate: $(DEV_STAMP) ## Histories from seeds: SEEDS=1000000 runs on, SEED=7 tells one, FIRST=0 begins there.
 	@exec $(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),1000) --first $(or $(FIRST),0))
 
-crashpoints: $(DEV_STAMP) ## A worker and a scheduler end at each boundary, on each pair of services (an hour).
-	@exec $(BIN)/python -m pytest -s -m "long or not long" tests/crashpoints $(ARGS)
+crashpoints: $(DEV_STAMP) ## A worker and a scheduler end at each boundary; ARGS="sqlite-valkey" on these services alone.
+	@exec $(BIN)/python -m tests.crashpoints $(ARGS)
 
 mutants: $(DEV_STAMP) ## Take out the answer to each trap of the queue: a test must fail for each.
 	@exec $(BIN)/python -m tests.mutants $(ARGS)

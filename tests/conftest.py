@@ -118,6 +118,13 @@ def run_valkey(directory: Path) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[str]:
     """The URL of a PostgreSQL that is the tests' own, from a wheel."""
+    with run_postgresql() as url:
+        yield url
+
+
+@contextmanager
+def run_postgresql() -> Iterator[str]:
+    """A PostgreSQL from a wheel; its URL."""
     with warnings.catch_warnings(), tempfile.TemporaryDirectory(prefix="byok-pg-") as directory:
         # Where there is no runtime directory the package says that it takes /tmp.
         warnings.simplefilter("ignore")
@@ -141,14 +148,16 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
 
 
 @contextmanager
-def new_database(server: str) -> Iterator[str]:
-    """An empty database on a PostgreSQL server, dropped at the end."""
+def new_database(server: str, template: str = "template1") -> Iterator[str]:
+    """A database on a PostgreSQL server like `template`, by default empty; dropped at the end."""
     name = f"t{uuid.uuid4().hex}"
     with psycopg.connect(server, autocommit=True) as admin:
-        admin.execute(f"CREATE DATABASE {name}".encode())
+        admin.execute(f"CREATE DATABASE {name} TEMPLATE {template}".encode())
         base, _, query = server.replace("postgresql://", "postgresql+psycopg://").partition("?")
-        yield f"{base.rpartition('/')[0]}/{name}{'?' + query if query else ''}"
-        admin.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+        try:
+            yield f"{base.rpartition('/')[0]}/{name}{'?' + query if query else ''}"
+        finally:
+            admin.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
 
 
 @pytest.fixture
@@ -212,7 +221,7 @@ def services(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Service
             # each one's own.
             pair = _process_number()
             service = "rabbitmq" if kind.endswith("rabbitmq") else f"redis-{pair}"
-            stack.enter_context(_alone(service))
+            stack.enter_context(alone(service))
             url = _given("BYOK_TEST_REDIS_URL").rstrip("/").removesuffix("/0")
             broker, beside = f"{url}/{14 - 2 * pair}", f"{url}/{15 - 2 * pair}"
         for address in (broker, beside):
@@ -230,7 +239,7 @@ def _process_number() -> int:
 
 
 @contextmanager
-def _alone(what: str) -> Iterator[None]:
+def alone(what: str) -> Iterator[None]:
     """Keep other test processes on this machine from a service that was found on it."""
     with (Path(tempfile.gettempdir()) / f"byok-tests-{what}.lock").open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

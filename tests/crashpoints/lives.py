@@ -1,157 +1,168 @@
 """The three lives in real processes, of which one ends at a boundary and is started again."""
 
-import subprocess
-import sys
 import threading
+import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
+from multiprocessing import connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-import redis
 from sqlalchemy import select
 
 from deploy.local.sandbox import SandboxServer
 from events import KeyTested, Provider
-from store import analyses, ledger, migrate
+from store import analyses, audit, ledger
 from store.schema import analyses as requests_table
-from store.schema import attempts, credit_periods, daily_usage
-from tests.crashpoints.launcher import EXIT_CODE
+from store.schema import attempts, credit_periods
+from tests.crashpoints import role
 from tests.integration.process.running import clean_environment
-from tests.road import GOOD_OPENAI, PLATFORM_ANTHROPIC, PLATFORM_OPENAI, Road, make_settings
+from tests.road import GOOD_OPENAI, PLATFORM_ANTHROPIC, PLATFORM_OPENAI, Road
+from workers.settings import Settings
 
-ROOT = Path(__file__).parents[2]
 ROLES = ("worker", "scheduler")
-PATIENCE = 120.0
+PATIENCE = 90.0
+
+
+Ends = Mapping[str, Sequence[str]]
+"""Where the processes of a role end: the first at the first boundary named, and so on."""
 
 
 @dataclass
 class Role:
-    """A role's process: started again when it ends, without another end from the second list on."""
+    """A role's process: started again when it ends, without another end from the last one on."""
 
     name: str
     environment: dict[str, str]
-    ends: list[int]
-    boundaries: Path
-    ended_at: list[int] = field(default_factory=list)
-    process: "subprocess.Popen[bytes] | None" = None
+    ends: list[str]
+    directory: Path
+    ended_at: list[str] = field(default_factory=list)
+    process: BaseProcess | None = None
+
+    @property
+    def boundaries(self) -> Path:
+        return self.directory / f"{self.name}.boundaries"
 
     def start(self) -> None:
-        crash = {"CRASH_AT": str(self.ends.pop(0))} if self.ends else {}
-        with (self.boundaries.parent / f"{self.name}.log").open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "tests.crashpoints.launcher", self.name],
-                cwd=ROOT,
-                env={**self.environment, **crash, "BOUNDARIES": str(self.boundaries)},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
+        self.process = role.forks().Process(
+            target=role.run,
+            args=(
+                self.name,
+                self.environment,
+                self.directory / f"{self.name}.log",
+                self.boundaries,
+                self.ends[0] if self.ends else None,
+            ),
+            daemon=True,
+        )
+        self.process.start()
+
+    @property
+    def sentinel(self) -> int:
+        """Becomes ready when the process ends."""
+        assert self.process is not None
+        return self.process.sentinel
 
     def look(self) -> None:
         """Start it again if it has ended."""
         assert self.process is not None
-        code = self.process.poll()
+        code = self.process.exitcode
         if code is not None:
-            assert code == EXIT_CODE, f"{self.name} ended by itself with {code}"
-            self.ended_at.append(len(self.boundaries.read_text().splitlines()))
+            assert code == role.EXIT_CODE, f"{self.name} ended by itself with {code}"
+            self.ended_at.append(self.ends.pop(0))
             self.start()
 
     def stop(self) -> None:
         if self.process is not None:
             self.process.kill()
-            self.process.wait()
+            self.process.join()
 
 
 class Patient(Road):
     """A road on which processes start, end and are started again meanwhile."""
 
+    def __init__(self, settings: Settings, sandbox: SandboxServer) -> None:
+        super().__init__(settings, sandbox)
+        self.wrong: str | None = None
+        self.ended = threading.Event()
+
+    def went_wrong(self, what: str) -> None:
+        """End the waiting."""
+        self.wrong = what
+        self.ended.set()
+
     def until(self, holds: Callable[[], object], patience: float = PATIENCE) -> None:
-        super().until(holds, patience)
+        deadline = time.monotonic() + patience
+        pause = 0.01
+        while not holds():
+            assert time.monotonic() < deadline, f"did not come to hold in {patience:g} s"
+            assert not self.ended.wait(pause), self.wrong
+            # What comes late comes seconds late: looking all the while would take its processor.
+            pause = min(pause * 1.3, 0.2)
 
 
 @dataclass
 class Lived:
-    """What became of a run: how many boundaries each role met, and where it ended."""
+    """What became of a history: the boundaries that each role met, and where it ended."""
 
     boundaries: dict[str, list[str]]
-    ended: dict[str, list[int]]
+    ended: dict[str, list[str]]
 
 
 @contextmanager
-def supervised(roles: Sequence[Role]) -> Iterator[list[str]]:
-    """The roles run; what went wrong with one of them."""
-    done, wrong = threading.Event(), list[str]()
+def _supervised(roles: Sequence[Role], road: Patient) -> Iterator[None]:
+    """The roles run; what goes wrong with one of them ends the waiting on the road."""
+    done = threading.Event()
 
     def watch() -> None:
-        while not done.wait(0.05) and not wrong:
-            for role in roles:
+        while not done.is_set() and road.wrong is None:
+            connection.wait([one.sentinel for one in roles], timeout=0.1)
+            for one in roles:
                 try:
-                    role.look()
+                    one.look()
                 except AssertionError as error:
-                    wrong.append(str(error))
+                    road.went_wrong(str(error))
 
-    for role in roles:
-        role.start()
+    for one in roles:
+        one.boundaries.touch()
+        one.start()
     watcher = threading.Thread(target=watch, name="watcher")
     watcher.start()
     try:
-        yield wrong
+        yield
     finally:
         done.set()
         watcher.join()
-        for role in roles:
-            role.stop()
+        for one in roles:
+            one.stop()
 
 
-def live(
-    directory: Path,
-    *,
-    broker: str,
-    beside: str,
-    database: str,
-    sandbox: SandboxServer,
-    ends: dict[str, list[int]],
-) -> Lived:
-    """Live the three lives while each role ends at its numbers; audit what is left."""
-    for address in (broker, beside):
-        if not address.startswith("amqp"):
-            with redis.Redis.from_url(address) as client:
-                client.flushdb()
+def live(directory: Path, settings: Settings, sandbox: SandboxServer, ends: Ends) -> Lived:
+    """Live the three lives while each role ends where it is told; audit what is left.
+
+    The store of `settings` has the schema, and all services are empty. Raises `AssertionError`.
+    """
     sandbox.reset()
-    settings = make_settings(
-        directory, broker=broker, database=database, sandbox=sandbox, redis_url=beside
-    )
     road = Patient(settings, sandbox)
-    migrate.upgrade(road.app.database)
     environment = clean_environment(directory, _environment_of(settings))
-    roles = [
-        Role(name, environment, list(ends.get(name, [])), directory / f"{name}.boundaries")
-        for name in ROLES
-    ]
-    for role in roles:
-        role.boundaries.touch()
+    roles = [Role(name, environment, list(ends.get(name, ())), directory) for name in ROLES]
     try:
-        with supervised(roles) as wrong:
-            key_id = _lives(road)
-            assert not wrong, wrong
+        with _supervised(roles, road):
+            _live(road)
+        _audit(road)
     finally:
         road.stop()
-    after = Road(settings, sandbox)
-    try:
-        _audit(after, key_id)
-    finally:
-        after.stop()
     return Lived(
-        {role.name: role.boundaries.read_text().splitlines() for role in roles},
-        {role.name: role.ended_at for role in roles},
+        {one.name: one.boundaries.read_text().splitlines() for one in roles},
+        {one.name: one.ended_at for one in roles},
     )
 
 
-def _environment_of(settings: Any) -> dict[str, str]:
+def _environment_of(settings: Settings) -> dict[str, str]:
     told = {
         f"BYOK_{name.upper()}": getattr(value, "get_secret_value", lambda v=value: v)()
         for name, value in settings.model_dump(exclude_unset=True).items()
@@ -165,7 +176,7 @@ def _environment_of(settings: Any) -> dict[str, str]:
     return {name: str(value) for name, value in told.items() if value is not None}
 
 
-def _lives(road: Road) -> str:
+def _live(road: Road) -> None:
     """A key is added, tried and used; the platform pays; a call is limited; usage arrives."""
     road.account("own")
     road.account("platform", credits=3)
@@ -177,7 +188,6 @@ def _lives(road: Road) -> str:
         road.until(lambda r=request_id, a=account: _has_ended(road, r, a))
     road.remove_key(key_id, "own")
     road.until(lambda: not _left(road))
-    return key_id
 
 
 def _has_ended(road: Road, request_id: str, account: str) -> bool:
@@ -192,33 +202,36 @@ def _left(road: Road) -> bool:
     return bool(waiting or started)
 
 
-def _audit(road: Road, key_id: str) -> None:
-    with road.app.database.read() as connection:
+def _audit(road: Road) -> None:
+    with road.app.database.snapshot() as connection:
         rows = ledger.rows_of(connection)
         states = Counter(connection.execute(select(requests_table.c.state)).scalars())
         unknown = analyses.unknown_attempts(connection)
-        held = connection.execute(
-            select(credit_periods).where(credit_periods.c.reserved != 0)
-        ).all()
         used = sum(connection.execute(select(credit_periods.c.used)).scalars())
-        folded = sum(connection.execute(select(daily_usage.c.calls)).scalars())
+        findings = audit.audit(connection).findings
+    assert findings == []
     assert states == {"completed": 3}, states
     completing = Counter(row.request_id for row in rows if row.completes)
-    assert len(completing) == 3
-    assert set(completing.values()) == {1}
-    assert (used, held) == (1, [])
-    billed = [row for row in rows if row.kind in ledger.BILLED]
-    assert folded == len(billed)
-    charged = {call["request_id"]: call["key_digest"] for call in road.sandbox.billed_calls()}
-    for row in billed:
-        charged.pop(str(row.provider_request_id))
-    secrets = {
-        key_id: GOOD_OPENAI,
-        "openai": PLATFORM_OPENAI,
-        "anthropic": PLATFORM_ANTHROPIC,
+    assert sorted(completing.values()) == [1, 1, 1], completing
+    assert used == 1
+    told = {
+        event["id"]: event["data"]["request_id"]
+        for kind in ("completed", "failed", "skipped")
+        for event in road.out_events(f"analysis.{kind}")
     }
+    assert Counter(told.values()) == completing
+    _audit_bill(road, rows, unknown)
+
+
+def _audit_bill(road: Road, rows: Sequence[Any], unknown: Sequence[Any]) -> None:
+    charged = {call["request_id"]: call["key_digest"] for call in road.sandbox.billed_calls()}
+    for row in rows:
+        if row.kind in ledger.BILLED:
+            charged.pop(str(row.provider_request_id))
+    secrets = {"openai": PLATFORM_OPENAI, "anthropic": PLATFORM_ANTHROPIC}
     lost = Counter(
-        sha256(secrets[row.key_id or row.provider].encode()).hexdigest() for row in unknown
+        sha256((GOOD_OPENAI if row.key_id else secrets[row.provider]).encode()).hexdigest()
+        for row in unknown
     )
     # What is left of the bill is on the list of the unknown; more may be, which nobody was asked.
     assert not Counter(charged.values()) - lost
