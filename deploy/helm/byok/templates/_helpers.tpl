@@ -222,3 +222,24 @@ spec:
     - {port: 53, protocol: UDP}
     - {port: 53, protocol: TCP}
 {{- end }}
+
+{{/* What the schema of values cannot say. */}}
+{{- define "byok.check" -}}
+{{- if and (eq .Values.image.tag "latest") (not .Values.image.digest) -}}
+{{- fail "image.tag: \"latest\" names no version: give a version, or a digest." -}}
+{{- end -}}
+{{- $taken := list -}}
+{{- range $name, $worker := .Values.workers -}}
+{{- $taken = concat $taken $worker.queues -}}
+{{- if dig "keda" "enabled" false $worker -}}
+{{- if gt (int $worker.keda.minReplicas) (int $worker.keda.maxReplicas) -}}
+{{- fail (printf "workers.%s.keda: minReplicas (%v) is more than maxReplicas (%v)." $name $worker.keda.minReplicas $worker.keda.maxReplicas) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- range list "events" "validations" "analyses" "usage" -}}
+{{- if not (has . $taken) -}}
+{{- fail (printf "Nobody takes from %q: name it in the queues of one of the workers." .) -}}
+{{- end -}}
+{{- end -}}
+{{- end }}
