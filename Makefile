@@ -51,19 +51,22 @@ generated: $(DEV_STAMP) ## Write again what is made from code: metrics, rules, d
 docs: $(DEV_STAMP) ## The documentation as a site, in dist/site.
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
-sbom: $(DEV_STAMP) ## The bill of materials of what runs (CycloneDX), from the lock.
+sbom: $(DEV_STAMP) ## The bill of materials of the image (CycloneDX), from its lock.
 	@mkdir -p dist
 	$(BIN)/cyclonedx-py requirements --sv 1.6 --output-reproducible --pyproject pyproject.toml \
-		--mc-type application -o dist/byok-workers.cdx.json requirements.lock
+		--mc-type application -o dist/byok-workers.cdx.json requirements-image.lock
 
-audit: $(DEV_STAMP) ## Known vulnerabilities of what runs (asks the advisories' service; fails where it does not answer).
-	$(BIN)/pip-audit --strict --disable-pip --require-hashes -r requirements.lock
+audit: $(DEV_STAMP) ## Known vulnerabilities of the image (asks the advisories' service; fails where it does not answer).
+	$(BIN)/pip-audit --strict --disable-pip --require-hashes -r requirements-image.lock
 
 lock: $(DEV_STAMP) ## Pin the newest allowed versions with their hashes (needs uv).
 	uv pip compile pyproject.toml --extra build --universal --python-version 3.11 --upgrade \
 		--generate-hashes --no-header --no-emit-index-url --no-emit-find-links -q -o requirements.lock
 	uv pip compile pyproject.toml --extra build --extra dev --universal --python-version 3.11 --upgrade \
 		--generate-hashes --no-header --no-emit-index-url --no-emit-find-links -q -o requirements-dev.lock
+	uv pip compile pyproject.toml --extra build --extra kms --extra otel --universal --python-version 3.11 \
+		--upgrade -c requirements-dev.lock \
+		--generate-hashes --no-header --no-emit-index-url --no-emit-find-links -q -o requirements-image.lock
 	uv pip compile pyproject.toml --extra build --extra dev --extra peers --extra pictures \
 		--universal --python-version 3.11 --upgrade -c requirements-dev.lock \
 		--generate-hashes --no-header --no-emit-index-url --no-emit-find-links -q -o requirements-bench.lock

@@ -374,7 +374,9 @@ def test_what_an_account_writes_of_its_categories_reaches_the_model_as_it_is(roa
 REQUIREMENT = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*(\[[a-z0-9,_-]+\])?==\S+")
 
 
-@pytest.mark.parametrize("lock", ["requirements.lock", "requirements-dev.lock"])
+@pytest.mark.parametrize(
+    "lock", ["requirements.lock", "requirements-dev.lock", "requirements-image.lock"]
+)
 def test_every_package_is_pinned_by_its_hashes(lock: str) -> None:
     """litellm 1.82.7: a released package was replaced by one that steals."""
     whole = (ROOT / lock).read_text().replace("\\\n", " ")

@@ -160,10 +160,23 @@ def test_the_release_has_one_version_everywhere() -> None:
     assert f"byok:{version}" in (ROOT / "deploy" / "compose" / "secrets.sh").read_text()
 
 
+def test_the_image_has_what_every_setting_asks_for() -> None:
+    pinned = re.findall(
+        r"^([a-z0-9._-]+)==", (ROOT / "requirements-image.lock").read_text(), re.MULTILINE
+    )
+    asked = {
+        found.metadata["Name"].lower().replace("_", "-")
+        for extra in ("workers", "kms", "otel")
+        for found in closure(NAME, extra)
+    }
+    assert {"boto3", "opentelemetry-sdk", "sqlalchemy"} <= asked
+    assert asked <= set(pinned)
+
+
 def test_the_bill_of_materials_has_every_package_with_its_digests(tmp_path: Path) -> None:
     written = tmp_path / "bill.json"
     maker = Path(sys.executable).with_name("cyclonedx-py")
-    lock = ROOT / "requirements.lock"
+    lock = ROOT / "requirements-image.lock"
     run(maker, "requirements", "--sv", "1.6", "--output-reproducible", "-o", written, lock)
     components = json.loads(written.read_text())["components"]
     pinned = re.findall(r"^([a-z0-9._-]+)==([^ ;\\]+)", lock.read_text(), re.MULTILINE)
