@@ -1,6 +1,6 @@
 # Every command sets itself up: an environment in .venv from pinned, hashed packages.
 .DEFAULT_GOAL := help
-.PHONY: help demo test simulate mutants crashpoints bench lint alerts generated docs sbom audit lock clean
+.PHONY: help demo test simulate mutants crashpoints bench lint alerts image generated docs sbom audit lock clean
 
 # The first interpreter that is new enough. Set PYTHON to choose another.
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
@@ -39,6 +39,9 @@ lint: $(DEV_STAMP) ## Style, types and the architecture's arrows.
 
 alerts: $(DEV_STAMP) ## A real Prometheus over a live system: all faults, and what fired (minutes).
 	$(BIN)/python -m pytest -s -m "long or not long" tests/integration/live $(ARGS)
+
+image: $(DEV_STAMP) ## The Dockerfile built by buildah on Debian's Python, and what it built at work (root; minutes).
+	@exec $(BIN)/python -m pytest -s -m "long or not long" tests/integration/deploy/test_image.py $(ARGS)
 
 generated: $(DEV_STAMP) ## Write again what is made from code: metrics, rules, dashboards, contracts, references.
 	$(BIN)/python -m metrics.document
