@@ -45,8 +45,8 @@ class _Part(BaseModel):
 class CreditPeriod(_Part):
     """The period that an allowance of credits is for; `end` is not part of it."""
 
-    start: AwareDatetime
-    end: AwareDatetime
+    start: AwareDatetime = Field(description="The first moment of the period, with its time zone.")
+    end: AwareDatetime = Field(description="The first moment after the period, with its time zone.")
 
     @model_validator(mode="after")
     def _ordered(self) -> "CreditPeriod":
@@ -62,18 +62,36 @@ ShortText = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 class CustomCategory(_Part):
     """A category, urgency or sentiment of the account's own. Data only, never evaluated."""
 
-    type: Literal["category", "urgency", "sentiment"]
-    key: Slug
-    display_name: ShortText
-    description: Annotated[str, StringConstraints(max_length=500)] = ""
-    definition_prompt: Annotated[str, StringConstraints(max_length=1000)] = ""
-    keywords: tuple[ShortText, ...] = Field(default=(), max_length=50)
-    sender_patterns: tuple[ShortText, ...] = Field(default=(), max_length=50)
-    positive_examples: tuple[ShortText, ...] = Field(default=(), max_length=20)
-    negative_examples: tuple[ShortText, ...] = Field(default=(), max_length=20)
-    confidence_threshold: int = Field(default=50, ge=50, le=95, description="per cent")
-    priority: int = Field(default=50, ge=1, le=100, description="the higher is tried first")
-    enabled: bool = True
+    type: Literal["category", "urgency", "sentiment"] = Field(description="What it is one of.")
+    key: Slug = Field(description="What results call it; none that is built in.")
+    display_name: ShortText = Field(description="Its name as the account reads it.")
+    description: str = Field(
+        default="", max_length=500, description="What mail it is for, in the account's words."
+    )
+    definition_prompt: str = Field(
+        default="",
+        max_length=1000,
+        description="A fuller definition; the model gets it as data, never as an instruction.",
+    )
+    keywords: tuple[ShortText, ...] = Field(
+        default=(), max_length=50, description="Words that speak for it."
+    )
+    sender_patterns: tuple[ShortText, ...] = Field(
+        default=(),
+        max_length=50,
+        description="Senders that speak for it: an address, a domain, or a part of one.",
+    )
+    positive_examples: tuple[ShortText, ...] = Field(
+        default=(), max_length=20, description="Subjects of mail that fits."
+    )
+    negative_examples: tuple[ShortText, ...] = Field(
+        default=(), max_length=20, description="Subjects of mail that does not fit."
+    )
+    confidence_threshold: int = Field(
+        default=50, ge=50, le=95, description="Per cent; it counts from this confidence on."
+    )
+    priority: int = Field(default=50, ge=1, le=100, description="Of two, the higher comes first.")
+    enabled: bool = Field(default=True, description="Whether it counts.")
 
 
 class CategoryOverride(_Part):
@@ -83,18 +101,39 @@ class CategoryOverride(_Part):
     that are stored do without.
     """
 
-    type: Literal["category", "urgency", "sentiment"]
-    key: Slug
-    display_name: ShortText | None = None
-    description: Annotated[str, StringConstraints(max_length=500)] | None = None
-    definition_prompt: Annotated[str, StringConstraints(max_length=1000)] | None = None
-    keywords: tuple[ShortText, ...] | None = Field(default=None, max_length=50)
-    sender_patterns: tuple[ShortText, ...] | None = Field(default=None, max_length=50)
-    positive_examples: tuple[ShortText, ...] | None = Field(default=None, max_length=20)
-    negative_examples: tuple[ShortText, ...] | None = Field(default=None, max_length=20)
-    confidence_threshold: int | None = Field(default=None, ge=50, le=95, description="per cent")
-    priority: int | None = Field(default=None, ge=1, le=100, description="the higher comes first")
-    enabled: bool = True
+    type: Literal["category", "urgency", "sentiment"] = Field(description="What it is one of.")
+    key: Slug = Field(description="The built-in's key.")
+    display_name: ShortText | None = Field(
+        default=None, description="Its name as the account reads it."
+    )
+    description: Annotated[str, StringConstraints(max_length=500)] | None = Field(
+        default=None, description="What mail it is for, in the account's words."
+    )
+    definition_prompt: Annotated[str, StringConstraints(max_length=1000)] | None = Field(
+        default=None,
+        description="A fuller definition; the model gets it as data, never as an instruction.",
+    )
+    keywords: tuple[ShortText, ...] | None = Field(
+        default=None, max_length=50, description="Words that speak for it."
+    )
+    sender_patterns: tuple[ShortText, ...] | None = Field(
+        default=None,
+        max_length=50,
+        description="Senders that speak for it: an address, a domain, or a part of one.",
+    )
+    positive_examples: tuple[ShortText, ...] | None = Field(
+        default=None, max_length=20, description="Subjects of mail that fits."
+    )
+    negative_examples: tuple[ShortText, ...] | None = Field(
+        default=None, max_length=20, description="Subjects of mail that does not fit."
+    )
+    confidence_threshold: int | None = Field(
+        default=None, ge=50, le=95, description="Per cent; it counts from this confidence on."
+    )
+    priority: int | None = Field(
+        default=None, ge=1, le=100, description="Of two, the higher comes first."
+    )
+    enabled: bool = Field(default=True, description="Whether it counts.")
 
 
 class AccountUpdated(EventData):
@@ -104,17 +143,41 @@ class AccountUpdated(EventData):
     queue: ClassVar[str] = ACCOUNTS_QUEUE
 
     revision: Revision
-    plan: Slug
-    plan_status: PlanStatus = PlanStatus.ACTIVE
-    ai_consent: Flag
-    credits: Annotated[int, Strict()] | None = Field(
-        ge=0, le=2**53 - 1, description="null: unlimited"
+    plan: Slug = Field(
+        description="The plan; BYOK_PLANS says which ones include keys of one's own."
     )
-    credit_period: CreditPeriod
-    timezone: str = "UTC"
-    custom_categories: tuple[CustomCategory, ...] = Field(default=(), max_length=100)
-    category_overrides: tuple[CategoryOverride, ...] = Field(default=(), max_length=100)
-    budget_usd: Decimal | None = Field(default=None, ge=0, max_digits=12, decimal_places=2)
+    plan_status: PlanStatus = Field(
+        default=PlanStatus.ACTIVE, description="Where the account stands with its plan."
+    )
+    ai_consent: Flag = Field(
+        description="Whether its owner has agreed that mails go to a provider; else none does."
+    )
+    credits: Annotated[int, Strict()] | None = Field(
+        ge=0,
+        le=2**53 - 1,
+        description="Requests that the platform pays for in the period; null: unlimited.",
+    )
+    credit_period: CreditPeriod = Field(description="The period that `credits` are for.")
+    timezone: str = Field(
+        default="UTC",
+        description="The zone of its days and months, by the IANA database: `Europe/Berlin`.",
+    )
+    custom_categories: tuple[CustomCategory, ...] = Field(
+        default=(),
+        max_length=100,
+        description="Words of its own to describe mail with; they count with BYOK_CATEGORY_PLANS.",
+    )
+    category_overrides: tuple[CategoryOverride, ...] = Field(
+        default=(), max_length=100, description="Built-in words that it changed, with any plan."
+    )
+    budget_usd: Decimal | None = Field(
+        default=None,
+        ge=0,
+        max_digits=12,
+        decimal_places=2,
+        description="US dollars that its calls may cost in a calendar month of `timezone`, "
+        "whosever key pays; null: no cap.",
+    )
 
     @field_validator("timezone")
     @classmethod

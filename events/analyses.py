@@ -53,14 +53,17 @@ class MailInput(BaseModel):
         frozen=True, extra="forbid", hide_input_in_errors=True, populate_by_name=True
     )
 
-    subject: str = ""
-    sender: str = Field(default="", alias="from")
-    to: str = ""
-    cc: str = ""
-    date: str = ""
-    text: str = ""
-    html: str = ""
-    headers: dict[Literal[RULE_HEADERS], str] = Field(default_factory=dict)  # type: ignore[valid-type]
+    subject: str = Field(default="", description="The subject, decoded.")
+    sender: str = Field(default="", alias="from", description="The header `From`, decoded.")
+    to: str = Field(default="", description="The header `To`, decoded.")
+    cc: str = Field(default="", description="The header `Cc`, decoded.")
+    date: str = Field(default="", description="The header `Date`, as it stands.")
+    text: str = Field(default="", description="The body's plain text.")
+    html: str = Field(default="", description="The body's HTML; read where `text` says too little.")
+    headers: dict[Literal[RULE_HEADERS], str] = Field(  # type: ignore[valid-type]
+        default_factory=dict,
+        description="Headers that rules for machine mail read, as they stand.",
+    )
 
     def to_json(self) -> bytes:
         """The bytes that are sealed."""
@@ -78,11 +81,11 @@ class ThreadMessage(BaseModel):
         frozen=True, extra="forbid", hide_input_in_errors=True, populate_by_name=True
     )
 
-    sender: str = Field(default="", alias="from")
-    to: str = ""
-    cc: str = ""
-    date: str = ""
-    text: str = ""
+    sender: str = Field(default="", alias="from", description="The header `From`, decoded.")
+    to: str = Field(default="", description="The header `To`, decoded.")
+    cc: str = Field(default="", description="The header `Cc`, decoded.")
+    date: str = Field(default="", description="The header `Date`, as it stands.")
+    text: str = Field(default="", description="The body's plain text.")
 
 
 class ThreadInput(BaseModel):
@@ -93,8 +96,12 @@ class ThreadInput(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    own_address: str = Field(min_length=3, max_length=320)
-    messages: tuple[ThreadMessage, ...] = Field(min_length=1, max_length=MAX_THREAD_MESSAGES)
+    own_address: str = Field(
+        min_length=3, max_length=320, description="The address of the reader: whose mailbox it is."
+    )
+    messages: tuple[ThreadMessage, ...] = Field(
+        min_length=1, max_length=MAX_THREAD_MESSAGES, description="The messages, oldest first."
+    )
 
     def to_json(self) -> bytes:
         """The bytes that are sealed."""
@@ -111,12 +118,29 @@ class AnalysisRequested(EventData):
     event_type: ClassVar[str] = "byok.analysis.requested.v1"
     queue: ClassVar[str] = ANALYSES_QUEUE
 
-    request_id: Identifier
-    operation: Operation
-    provider: ProviderChoice = ProviderChoice.AUTO
-    model: str | None = Field(default=None, max_length=100, pattern=MODEL_NAME.pattern)
-    sealed_input: str = Field(min_length=1, pattern=r"^v1\.[A-Za-z0-9._:@+-]+\.[A-Za-z0-9_-]+$")
-    expires_at: AwareDatetime | None = None
+    request_id: Identifier = Field(
+        description="The request's id, of your making. The same id again is the same request."
+    )
+    operation: Operation = Field(description="What to do.")
+    provider: ProviderChoice = Field(
+        default=ProviderChoice.AUTO, description="Whom to ask; `auto`: by the account's keys."
+    )
+    model: str | None = Field(
+        default=None,
+        max_length=100,
+        pattern=MODEL_NAME.pattern,
+        description="A model of the provider; null: the one that is configured for the operation.",
+    )
+    sealed_input: str = Field(
+        min_length=1,
+        pattern=r"^v1\.[A-Za-z0-9._:@+-]+\.[A-Za-z0-9_-]+$",
+        description="`sealed.mail`, or `sealed.thread` for `thread_state`, sealed to the workers' "
+        "public key: `v1.<id of that>.<base64url>`.",
+    )
+    expires_at: AwareDatetime | None = Field(
+        default=None,
+        description="After this it ends as failed, reason `expired`; null: it waits on.",
+    )
 
 
 class CallUsage(BaseModel):
@@ -130,15 +154,26 @@ class CallUsage(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    input_tokens: int = 0
-    cached_read_tokens: int = 0
-    cache_write_tokens: int = 0
-    cached_share: float = Field(default=0.0, ge=0, le=1)
-    output_tokens: int = 0
-    reasoning_tokens: int = 0
-    cost_nano_usd: int = 0
-    priced: bool = True
-    latency_ms: int = 0
+    input_tokens: int = Field(default=0, description="Tokens that went in, cached ones with them.")
+    cached_read_tokens: int = Field(
+        default=0, description="Those of them that were read from the provider's cache."
+    )
+    cache_write_tokens: int = Field(
+        default=0, description="Those of them that were written to the provider's cache."
+    )
+    cached_share: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="`cached_read_tokens` by `input_tokens`; 0 where none went in.",
+    )
+    output_tokens: int = Field(default=0, description="Tokens that came out, reasoning with them.")
+    reasoning_tokens: int = Field(default=0, description="Those of them that were reasoning.")
+    cost_nano_usd: int = Field(
+        default=0, description="What the call cost, in nano-dollars: 1,000,000,000 are a US dollar."
+    )
+    priced: bool = Field(default=True, description="Whether the model has a known price.")
+    latency_ms: int = Field(default=0, description="How long the call took, in milliseconds.")
 
 
 class Provenance(BaseModel):
@@ -153,16 +188,27 @@ class Provenance(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    by: Literal["model", "rules", "reuse"]
-    credential: Literal["byok", "platform", "none"]
-    key_id: str | None = None
-    provider: Provider | None = None
-    model: str | None = None
-    fallback_reason: str | None = None
-    prompt_version: str | None = None
-    attempts: int = 0
-    usage: CallUsage = CallUsage()
-    reused_from: str | None = None
+    by: Literal["model", "rules", "reuse"] = Field(description="What answered.")
+    credential: Literal["byok", "platform", "none"] = Field(
+        description="Whose key paid: the account's own, the platform's, or nobody's."
+    )
+    key_id: str | None = Field(default=None, description="The account's key that paid.")
+    provider: Provider | None = Field(default=None, description="Who was asked.")
+    model: str | None = Field(default=None, description="The model that was asked.")
+    fallback_reason: str | None = Field(
+        default=None,
+        description="Why the platform's key paid and not the account's own, as a code.",
+    )
+    prompt_version: str | None = Field(
+        default=None, description="The version of the question: `classify-1`."
+    )
+    attempts: int = Field(default=0, description="How many calls were begun for the request.")
+    usage: CallUsage = Field(
+        default=CallUsage(), description="What the call took that gave the result."
+    )
+    reused_from: str | None = Field(
+        default=None, description="The id of the request whose result this is, where `by` is reuse."
+    )
 
 
 class AnalysisCompleted(EventData):
@@ -175,11 +221,16 @@ class AnalysisCompleted(EventData):
     event_type: ClassVar[str] = "byok.analysis.completed.v1"
     queue: ClassVar[str] = ""
 
-    request_id: Identifier
-    operation: Operation
-    result: dict[str, Any]
-    sealed_text: str | None = None
-    provenance: Provenance
+    request_id: Identifier = Field(description="The request that is answered.")
+    operation: Operation = Field(description="What was done.")
+    result: dict[str, Any] = Field(
+        description="The signals, which differ by operation: `docs/events.md` has each."
+    )
+    sealed_text: str | None = Field(
+        default=None,
+        description="Free text, sealed to BYOK_SUBSCRIBER_PUBLIC_KEY; null without one.",
+    )
+    provenance: Provenance = Field(description="Where the result comes from.")
 
 
 class AnalysisFailed(EventData):
@@ -188,9 +239,9 @@ class AnalysisFailed(EventData):
     event_type: ClassVar[str] = "byok.analysis.failed.v1"
     queue: ClassVar[str] = ""
 
-    request_id: Identifier
-    reason: str
-    retryable: bool
+    request_id: Identifier = Field(description="The request that failed.")
+    reason: str = Field(description="Why, as a code: `key_invalid`, `expired`, `bad_answer`, …")
+    retryable: bool = Field(description="Whether the same request, under a new id, may succeed.")
 
 
 class AnalysisSkipped(EventData):
@@ -199,9 +250,11 @@ class AnalysisSkipped(EventData):
     event_type: ClassVar[str] = "byok.analysis.skipped.v1"
     queue: ClassVar[str] = ""
 
-    request_id: Identifier
-    reason: str
-    retryable: bool
+    request_id: Identifier = Field(description="The request that was not run.")
+    reason: str = Field(description="Which rule, as a code: `consent`, `credits`, `budget`, …")
+    retryable: bool = Field(
+        description="Whether it can run, under a new id, once the rule lets it."
+    )
 
 
 class ProviderHealthChanged(EventData):
@@ -210,10 +263,10 @@ class ProviderHealthChanged(EventData):
     event_type: ClassVar[str] = "byok.provider.health_changed.v1"
     queue: ClassVar[str] = ""
 
-    provider: Provider
-    healthy: bool
-    since: AwareDatetime
-    reason: str
+    provider: Provider = Field(description="Whose calls.")
+    healthy: bool = Field(description="Whether calls go on.")
+    since: AwareDatetime = Field(description="When that began, with its time zone.")
+    reason: str = Field(description="`calls fail`, or `answers again`.")
 
 
 class FallbackUsed(EventData):
@@ -222,6 +275,6 @@ class FallbackUsed(EventData):
     event_type: ClassVar[str] = "byok.fallback.used.v1"
     queue: ClassVar[str] = ""
 
-    request_id: Identifier
-    provider: Provider
-    reason: str
+    request_id: Identifier = Field(description="The request that the platform's key paid for.")
+    provider: Provider = Field(description="Whose key of the platform it was.")
+    reason: str = Field(description="Why the account's own key did not pay, as a code.")

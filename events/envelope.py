@@ -32,7 +32,16 @@ Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._
 Flag = Annotated[bool, Strict()]
 """Yes or no; neither "yes" nor 1."""
 
-Revision = Annotated[int, Strict(), Field(ge=0, le=2**53 - 1)]
+Revision = Annotated[
+    int,
+    Strict(),
+    Field(
+        ge=0,
+        le=2**53 - 1,
+        description="The account's revision in the system of record, which counts it up with every "
+        "change; the higher one wins.",
+    ),
+]
 """A number that the system of record counts up per account; the higher one wins."""
 
 

@@ -31,13 +31,29 @@ class _KeyGiven(EventData):
     queue: ClassVar[str] = KEYS_QUEUE
 
     revision: Revision
-    provider: Provider
-    key_id: Identifier
-    sealed_key: str = Field(
-        min_length=1, max_length=20_000, pattern=r"^v1\.[A-Za-z0-9._:@+-]+\.[A-Za-z0-9_-]+$"
+    provider: Provider = Field(description="Whose key it is.")
+    key_id: Identifier = Field(
+        description="The key's id, of your making: it names this key, for this account and "
+        "provider, for ever."
     )
-    allow_platform_fallback: Flag = False
-    budget_usd: Decimal | None = Field(default=None, ge=0, max_digits=12, decimal_places=2)
+    sealed_key: str = Field(
+        min_length=1,
+        max_length=20_000,
+        pattern=r"^v1\.[A-Za-z0-9._:@+-]+\.[A-Za-z0-9_-]+$",
+        description="The key, sealed to the workers' public key: `v1.<id of that>.<base64url>`.",
+    )
+    allow_platform_fallback: Flag = Field(
+        default=False,
+        description="Whether the platform's key may pay, with credits, where this one cannot.",
+    )
+    budget_usd: Decimal | None = Field(
+        default=None,
+        ge=0,
+        max_digits=12,
+        decimal_places=2,
+        description="US dollars that calls with the key may cost in a calendar month of the "
+        "account's time zone; null: no cap.",
+    )
 
 
 class KeyAdded(_KeyGiven):
@@ -59,9 +75,18 @@ class KeyUpdated(EventData):
     queue: ClassVar[str] = KEYS_QUEUE
 
     revision: Revision
-    key_id: Identifier
-    allow_platform_fallback: Flag
-    budget_usd: Decimal | None = Field(default=None, ge=0, max_digits=12, decimal_places=2)
+    key_id: Identifier = Field(description="The key whose settings these are.")
+    allow_platform_fallback: Flag = Field(
+        description="Whether the platform's key may pay, with credits, where this one cannot."
+    )
+    budget_usd: Decimal | None = Field(
+        default=None,
+        ge=0,
+        max_digits=12,
+        decimal_places=2,
+        description="US dollars that calls with the key may cost in a calendar month of the "
+        "account's time zone; null: no cap.",
+    )
 
 
 class KeyTested(EventData):
@@ -70,7 +95,7 @@ class KeyTested(EventData):
     event_type: ClassVar[str] = "byok.key.tested.v1"
     queue: ClassVar[str] = KEYS_QUEUE
 
-    key_id: Identifier
+    key_id: Identifier = Field(description="The key to ask the provider about.")
 
 
 class KeyRemoved(EventData):
@@ -80,8 +105,8 @@ class KeyRemoved(EventData):
     queue: ClassVar[str] = KEYS_QUEUE
 
     revision: Revision
-    provider: Provider
-    key_id: Identifier
+    provider: Provider = Field(description="Whose key it was.")
+    key_id: Identifier = Field(description="The key that is removed.")
 
 
 class KeyStatusChanged(EventData):
@@ -90,9 +115,12 @@ class KeyStatusChanged(EventData):
     event_type: ClassVar[str] = "byok.key.status_changed.v1"
     queue: ClassVar[str] = ""
 
-    key_id: Identifier
-    provider: Provider
-    old: KeyStatus | None
-    new: KeyStatus
-    reason: str
-    revision: Revision
+    key_id: Identifier = Field(description="The key that it is about.")
+    provider: Provider = Field(description="Whose key it is.")
+    old: KeyStatus | None = Field(description="What was known before; null for a key that is new.")
+    new: KeyStatus = Field(description="What is known now.")
+    reason: str = Field(
+        description="Why, as a code: `ok`, `no_quota`, `rejected`, `revoked`, `restricted`, … "
+        "Empty while it is pending; with `plan_without_byok` the key is kept and not used."
+    )
+    revision: Revision = Field(description="The revision of the event that gave the key.")

@@ -22,7 +22,11 @@ class UsageRecorded(EventData):
     event_type: ClassVar[str] = "byok.usage.recorded.v1"
     queue: ClassVar[str] = USAGE_QUEUE
 
-    rows: tuple[str | dict[str, Any], ...] = Field(min_length=1, max_length=MAX_ROWS_PER_MESSAGE)
+    rows: tuple[str | dict[str, Any], ...] = Field(
+        min_length=1,
+        max_length=MAX_ROWS_PER_MESSAGE,
+        description="Ledger rows as JSON text; as objects in messages in flight from before.",
+    )
 
 
 class CreditsExhausted(EventData):
@@ -31,8 +35,10 @@ class CreditsExhausted(EventData):
     event_type: ClassVar[str] = "byok.credits.exhausted.v1"
     queue: ClassVar[str] = ""
 
-    period_start: str
-    limit: int
+    period_start: str = Field(
+        description="The first moment of the credit period: Unix time in milliseconds, as text."
+    )
+    limit: int = Field(description="How many requests the allowance was for.")
 
 
 class BudgetReached(EventData):
@@ -46,12 +52,14 @@ class BudgetReached(EventData):
     event_type: ClassVar[str] = "byok.budget.reached.v1"
     queue: ClassVar[str] = ""
 
-    scope: Literal["key", "account", "platform"]
-    key_id: str | None = None
-    month: str
-    budget_usd: Decimal
-    spent_usd: Decimal
-    reason: Literal["soft_limit", "hard_limit"]
+    scope: Literal["key", "account", "platform"] = Field(description="Whose budget it is.")
+    key_id: str | None = Field(default=None, description="The key, where the budget is a key's.")
+    month: str = Field(description="The calendar month, YYYY-MM.")
+    budget_usd: Decimal = Field(description="The budget of a month, in US dollars.")
+    spent_usd: Decimal = Field(description="What was billed in the month, in US dollars.")
+    reason: Literal["soft_limit", "hard_limit"] = Field(
+        description="Whether it is nearly used up, or a request was skipped for it."
+    )
 
 
 class EventRejected(EventData):
@@ -60,5 +68,7 @@ class EventRejected(EventData):
     event_type: ClassVar[str] = "byok.event.rejected.v1"
     queue: ClassVar[str] = ""
 
-    event_id: str
-    reason: str
+    event_id: str = Field(description="The `id` of the event that was refused.")
+    reason: str = Field(
+        description="Why, as a code; `byok contract refusals` has all with their sentences."
+    )

@@ -72,6 +72,17 @@ def test_an_account_without_a_limit_of_credits_is_valid() -> None:
     assert problems(event_with(ACCOUNT, credits=-1), SCHEMAS[ACCOUNT])
 
 
+def test_every_field_says_what_it_is() -> None:
+    silent = []
+    for kind, schema in SCHEMAS.items():
+        for name, part in {kind: schema, **schema.get("$defs", {})}.items():
+            assert part.get("description"), name
+            for field, told in part.get("properties", {}).items():
+                if field != "data" and len(told.get("description", "")) < 9:
+                    silent.append(f"{name}.{field}")
+    assert silent == []
+
+
 def _data_of(kind: str) -> str:
     return str(SCHEMAS[kind]["properties"]["data"]["$ref"]).rpartition("/")[2]
 

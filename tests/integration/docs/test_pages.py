@@ -15,6 +15,9 @@ import pytest
 from events import AnalysisCompleted, Operation, SealingKeys
 from events.sealing import seal_text
 from tests.road import fake_key
+from workers.analyses.operations.port import Signals
+from workers.analyses.operations.thread_state import ThreadState
+from workers.analyses.operations.vocabulary import BUILT_IN
 from workers.cli.main import app
 
 ROOT = Path(__file__).parents[3]
@@ -108,6 +111,17 @@ def test_free_text_is_opened_as_the_page_says(monkeypatch: pytest.MonkeyPatch) -
     }
     exec(compile(code, "events.md", "exec"), given)  # noqa: S102 -- our own page
     assert given["text"] == {"summary": "Lunch?"}
+
+
+def test_the_fields_of_results_are_those_that_there_are() -> None:
+    page = (ROOT / "docs" / "events.md").read_text()
+    for operation, model in (("classify", Signals), ("thread_state", ThreadState)):
+        _, _, table = page.partition(f"The `result` of `{operation}`:")
+        rows = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", table.split("\n\n")[1], re.MULTILINE))
+        assert set(rows) == set(model.model_fields)
+        for kind, meanings in BUILT_IN.items():
+            if kind in rows:
+                assert all(f"`{key}`" in rows[kind] for key in meanings)
 
 
 def test_every_other_program_on_a_page_is_python() -> None:
