@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -24,9 +25,10 @@ from store import accounts, analyses, outbox
 from workers import logs
 from workers.app import App
 from workers.cli.analyze import publish_mail, unfinished
-from workers.cli.console import err, out, refuse, show, table, wait_for
+from workers.cli.console import AsJson, emit_json, err, out, refuse, show, table, wait_for
 from workers.cli.keys import KeySettings, described_keys, give_key, is_settled, keys_table
 from workers.cli.results import Asked, described, endings_table, signals_table
+from workers.cli.usage import described as described_card
 from workers.cli.usage import read_card, show_card
 from workers.effects import moment
 from workers.settings import Settings
@@ -39,6 +41,7 @@ OWN_KEYS = "demo-own-keys"
 PLATFORM = "demo-platform"
 INVALID_KEY = "demo-invalid-key"
 
+CARD_DAYS = 30
 PLATFORM_CREDITS = 25
 MAILS_FOR_INVALID_KEY = 5
 SIGNALS_SHOWN = 24
@@ -67,6 +70,8 @@ def demo(
     mails: Annotated[
         Path, typer.Option(help="A directory of .eml files.", exists=True, file_okay=False)
     ] = MAILS,
+    *,
+    as_json: AsJson = False,
 ) -> None:
     """Show the main job on real mail: everything embedded, started and stopped again.
 
@@ -80,33 +85,46 @@ def demo(
     settings = Settings.load_apart(Settings.load().state_dir / "demo")
     shutil.rmtree(settings.state_dir, ignore_errors=True)
     settings.prepare_state_dir()
-    _say_who_answers(settings)
+    # What goes on meanwhile; with --json nothing is on stdout but the object.
+    progress = Console(quiet=True) if as_json else out
+    _say_who_answers(settings, progress)
     app = App(settings, role="demo")
     # Ctrl-C is seen between steps: in the middle of one it could leave a child that nobody stops.
     stop_on_signals(app.stopping, stdin=False)
     supervisor = Supervisor(settings, app.stopping, settings.state_dir / "demo.log")
     try:
-        with out.status("Starting Valkey, the store, a worker, the scheduler and the exporter"):
+        with progress.status(
+            "Starting Valkey, the store, a worker, the scheduler and the exporter"
+        ):
             supervisor.start()
-        _run(app, files)
+        batches, again = _run(app, files, progress)
+        if as_json:
+            emit_json(_told(app, batches, again))
+        else:
+            _show(app, batches, again)
     finally:
         app.close()
-        with out.status("Stopping"):
+        with progress.status("Stopping"):
             supervisor.stop()
 
 
-def _run(app: App, files: Sequence[Path]) -> None:
+def _run(app: App, files: Sequence[Path], progress: Console) -> tuple[list[_Batch], _Batch]:
+    """Do the main job: what was asked for each account, and the same mails once more."""
     _set_accounts(app)
-    _give_keys(app)
+    _give_keys(app, progress)
     batches = [
         _Batch(OWN_KEYS, _publish(app, OWN_KEYS, files, tuple(Provider))),
         _Batch(PLATFORM, _publish(app, PLATFORM, files, ())),
         _Batch(INVALID_KEY, _publish(app, INVALID_KEY, files[:MAILS_FOR_INVALID_KEY], ())),
     ]
-    _watch(app, batches)
+    _watch(app, batches, progress)
     again = _Batch(OWN_KEYS, _publish(app, OWN_KEYS, files, tuple(Provider)))
-    _watch(app, [again])
+    _watch(app, [again], progress)
     wait_for(app, "the usage events", 30, lambda: _all_usage_recorded(app))
+    return batches, again
+
+
+def _show(app: App, batches: Sequence[_Batch], again: _Batch) -> None:
     lines = {b.account: described(app, b.account, b.asked, OPERATION) for b in batches}
     for account in (OWN_KEYS, INVALID_KEY):
         show(keys_table(f"Keys of {account}", described_keys(app, account)))
@@ -116,13 +134,30 @@ def _run(app: App, files: Sequence[Path]) -> None:
     show(endings_table(lines))
     show(_without_ai(lines[OWN_KEYS], described(app, OWN_KEYS, again.asked, OPERATION)))
     for batch in batches:
-        show_card(batch.account, 30, read_card(app, batch.account, 30))
+        show_card(batch.account, CARD_DAYS, read_card(app, batch.account, CARD_DAYS))
 
 
-def _say_who_answers(settings: Settings) -> None:
+def _told(app: App, batches: Sequence[_Batch], again: _Batch) -> dict[str, Any]:
+    def mails(batch: _Batch) -> dict[str, Any]:
+        return {batch.account: described(app, batch.account, batch.asked, OPERATION)}
+
+    names = [batch.account for batch in batches]
+    return {
+        "answered_by_sandbox": [p.value for p in Provider if app.settings.uses_sandbox(p)],
+        "keys": {name: described_keys(app, name) for name in names},
+        "mails": {name: told for batch in batches for name, told in mails(batch).items()},
+        "mails_again": mails(again),
+        "usage": {
+            name: described_card(name, "UTC", CARD_DAYS, read_card(app, name, CARD_DAYS))
+            for name in names
+        },
+    }
+
+
+def _say_who_answers(settings: Settings, progress: Console) -> None:
     for provider in Provider:
         if settings.uses_sandbox(provider):
-            out.print(
+            progress.print(
                 f"{provider.value}: answered by the provider sandbox, which is not a model.",
                 highlight=False,
             )
@@ -154,7 +189,7 @@ def _set_accounts(app: App) -> None:
     wait_for(app, "the accounts", 30, known)
 
 
-def _give_keys(app: App) -> None:
+def _give_keys(app: App, progress: Console) -> None:
     """Connect the keys, and show them as they go from Pending to Valid and Invalid."""
     given = [
         give_key(app, KeyAdded, account, provider, pasted, KeySettings())
@@ -165,7 +200,7 @@ def _give_keys(app: App) -> None:
         keys = [key for name in (OWN_KEYS, INVALID_KEY) for key in described_keys(app, name)]
         return keys_table("Keys", keys)
 
-    with Live(shown(), console=out, transient=True, refresh_per_second=10) as live:
+    with Live(shown(), console=progress, transient=True, refresh_per_second=10) as live:
 
         def settled() -> bool:
             live.update(shown())
@@ -201,14 +236,14 @@ def _publish(
     ]
 
 
-def _watch(app: App, batches: Sequence[_Batch]) -> None:
+def _watch(app: App, batches: Sequence[_Batch], shown_on: Console) -> None:
     total = sum(len(batch.ids) for batch in batches)
     with Progress(
         TextColumn("Analysing mails"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        console=out,
+        console=shown_on,
         transient=True,
     ) as progress:
         task = progress.add_task("", total=total)

@@ -6,14 +6,15 @@ Loading all of them takes longer than most commands run; a health probe pays for
 import sys
 from collections.abc import Iterator, MutableMapping
 from dataclasses import dataclass, field
-from importlib import import_module
-from typing import Any, cast
+from importlib import import_module, metadata
+from typing import Annotated, Any, cast
 
 import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
 from workers import coredumps
+from workers.cli import exits
 from workers.cli.guard import Stopped, guard
 
 _PARTS = {
@@ -71,11 +72,13 @@ def _load(name: str, place: str) -> Any:
     module, _, attribute = place.partition(":")
     found = getattr(import_module(f"workers.cli.{module}"), attribute)
     if isinstance(found, typer.Typer):
-        group = get_command(found)
+        group: Any = get_command(found)
         group.name = name
+        for part, command in group.commands.items():
+            command.epilog = exits.told(f"{name} {part}")
         return group
     alone = typer.Typer(add_completion=False)
-    alone.command(name)(found)
+    alone.command(name, epilog=exits.told(name))(found)
     return get_command(alone)
 
 
@@ -89,11 +92,36 @@ class _Group(TyperGroup):
             raise Stopped from None
 
 
+def _tell_version(asked: bool) -> None:
+    if asked:
+        sys.stdout.write(f"byok {metadata.version('byok-workers')}\n")
+        raise typer.Exit
+
+
+def _root(
+    *,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", is_eager=True, callback=_tell_version, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Take the options that come before a command."""
+
+
+def _root_options() -> Any:
+    typed = typer.Typer(add_completion=False)
+    typed.callback()(_root)
+    return get_command(typed).params
+
+
 app = _Group(
     name="byok",
     commands=cast("dict[str, Any]", _Commands()),
     help="Bring Your Own Key: workers that keep, prove and spend users' AI provider keys.",
-    epilog="Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 130 stopped by Ctrl-C.",
+    params=_root_options(),
+    epilog=exits.told(),
     no_args_is_help=True,
 )
 

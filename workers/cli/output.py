@@ -1,17 +1,13 @@
 """What commands print with `--json`: one object, or one a line where the name ends in `[]`.
 
-`docs/commands.json` holds these as JSON Schemas. Fields may come; none goes or changes its meaning
-within a major version.
+`docs/commands.json` holds these as JSON Schemas (`workers.cli.reference`). Fields may come; none
+goes or changes its meaning within a major version.
 """
 
-import json
-from pathlib import Path
 from typing import Any, Literal, NotRequired
 
-from pydantic import ConfigDict, TypeAdapter, with_config
+from pydantic import ConfigDict, with_config
 from typing_extensions import TypedDict  # pydantic cannot read `typing`'s before Python 3.12
-
-FILE = Path(__file__).parents[2] / "docs" / "commands.json"
 
 _STRICT = ConfigDict(extra="forbid", strict=True)
 
@@ -280,18 +276,6 @@ class Top(TypedDict):
 
 
 @with_config(_STRICT)
-class Day(TypedDict):
-    """A day of the usage card; money as a decimal text."""
-
-    date: str
-    operations: int
-    byok_operations: int
-    platform_operations: int
-    tokens: int
-    cost_usd: str
-
-
-@with_config(_STRICT)
 class Applied(TypedDict):
     """The migrations that were applied."""
 
@@ -316,7 +300,299 @@ class Rekeyed(TypedDict):
     droppable: list[str]
 
 
+@with_config(_STRICT)
+class Started(TypedDict):
+    """A role that has started, and the addresses at which it answers."""
+
+    role: str
+    pid: int
+    state_dir: str
+    health: str | None
+    metrics: str | None
+
+
+@with_config(_STRICT)
+class Mail(TypedDict):
+    """A mail that was asked about. `by` is `model`, `rules` or `reuse`."""
+
+    file: str
+    request_id: str | None
+    state: str
+    reason: str
+    operation: str
+    provider: str | None
+    model: str | None
+    credential: str
+    key_id: str | None
+    fallback_reason: str | None
+    by: str | None
+    prompt_version: str | None
+    result: dict[str, Any] | None
+    usage: dict[str, Any] | None
+    attempts: int
+
+
+@with_config(_STRICT)
+class _Sums(TypedDict):
+    """What a part of the card adds up to; money as a decimal text."""
+
+    operations: int
+    calls: int
+    tokens: int
+    cost_usd: str
+    unpriced_calls: int
+
+
+@with_config(_STRICT)
+class OfOperation(_Sums):
+    """What an operation adds up to."""
+
+    operation: str
+
+
+@with_config(_STRICT)
+class OfModel(_Sums):
+    """What a model adds up to."""
+
+    provider: str
+    model: str
+
+
+@with_config(_STRICT)
+class OfCredential(_Sums):
+    """What adds up by whose key paid."""
+
+    credential: str
+
+
+@with_config(_STRICT)
+class Day(TypedDict):
+    """A day of the usage card, by the account's time zone; money as a decimal text."""
+
+    date: str
+    operations: int
+    byok_operations: int
+    platform_operations: int
+    tokens: int
+    cost_usd: str
+    byok_cost_usd: str
+    platform_cost_usd: str
+
+
+@with_config(_STRICT)
+class UsageCard(TypedDict):
+    """The usage card of an account; money as a decimal text, shares from 0 to 1."""
+
+    account: str
+    days: int
+    first_day: str
+    last_day: str
+    timezone: str
+    operations: int
+    total_cost_usd: str
+    tokens: int
+    cached_input_share: float
+    byok_share: float | None
+    provider_distribution: dict[str, float]
+    calls: int
+    input_tokens: int
+    cached_read_tokens: int
+    cache_write_tokens: int
+    output_tokens: int
+    reasoning_tokens: int
+    unpriced_calls: int
+    by_operation: list[OfOperation]
+    by_model: list[OfModel]
+    by_credential: list[OfCredential]
+    by_day: list[Day]
+
+
+@with_config(_STRICT)
+class Demo(TypedDict):
+    """What the demo did: its accounts' keys, mails and usage, and the same mails once more."""
+
+    answered_by_sandbox: list[str]
+    keys: dict[str, list[Key]]
+    mails: dict[str, list[Mail]]
+    mails_again: dict[str, list[Mail]]
+    usage: dict[str, UsageCard]
+
+
+@with_config(_STRICT)
+class Differs(TypedDict):
+    """A row of what is added up that is not what the ledger says."""
+
+    what: str
+    key: dict[str, str]
+    live: dict[str, int]
+    ledger: dict[str, int]
+
+
+@with_config(_STRICT)
+class Rebuilt(TypedDict):
+    """What differed from the ledger, and whether it was put right."""
+
+    ok: bool
+    applied: bool
+    differences: list[Differs]
+
+
+@with_config(_STRICT)
+class Compared(TypedDict):
+    """One comparison of an audit."""
+
+    check: str
+    compared: int
+    findings: int
+
+
+@with_config(_STRICT)
+class AuditFinding(TypedDict):
+    """Something that does not match."""
+
+    check: str
+    about: str
+    sentence: str
+
+
+@with_config(_STRICT)
+class Audit(TypedDict):
+    """The books held against each other."""
+
+    ok: bool
+    checks: list[Compared]
+    findings: list[AuditFinding]
+    unknown_attempts: int
+
+
+@with_config(_STRICT)
+class Repriced(TypedDict):
+    """A model whose calls cost another amount; money as a decimal text."""
+
+    provider: str
+    model: str
+    calls: int
+    first_priced: int
+    old_cost_usd: str
+    new_cost_usd: str
+
+
+@with_config(_STRICT)
+class Reprice(TypedDict):
+    """What the ledger costs by this version's price table."""
+
+    price_version: str
+    looked_at: int
+    applied: bool
+    difference_usd: str
+    changes: list[Repriced]
+
+
+@with_config(_STRICT)
+class Event(TypedDict):
+    """An out-event: a CloudEvent, as `deploy/contracts` describes it type by type."""
+
+    specversion: str
+    id: str
+    source: str
+    type: str
+    time: str
+    subject: str
+    datacontenttype: str
+    traceparent: NotRequired[str]
+    data: dict[str, Any]
+
+
+@with_config(_STRICT)
+class Sent(TypedDict):
+    """What `revalidate --due` did."""
+
+    sent: int
+    put_off: int
+
+
+@with_config(_STRICT)
+class Marked(TypedDict):
+    """What `revalidate --all` did, and in how many seconds the last key's turn is."""
+
+    marked: int
+    seconds: int
+
+
+@with_config(_STRICT)
+class Environment(TypedDict):
+    """A publisher's variables."""
+
+    BYOK_BROKER_URL: str
+    BYOK_REDIS_URL: str
+    BYOK_SEALING_PUBLIC_KEY: str
+    BYOK_SOURCE: str
+
+
+@with_config(_STRICT)
+class Vectors(TypedDict):
+    """The test vectors, as they lie in `deploy/contracts/vectors.json`."""
+
+    about: list[str]
+    now: str
+    keys: dict[str, Any]
+    sealing: list[dict[str, Any]]
+    sealing_refused: list[dict[str, Any]]
+    events: list[dict[str, Any]]
+    events_refused: list[dict[str, Any]]
+
+
+@with_config(_STRICT)
+class CheckedVector(TypedDict):
+    """A test vector, and what our own code does otherwise."""
+
+    group: str
+    name: str
+    expected: str
+    ok: bool
+    problems: list[str]
+
+
+@with_config(_STRICT)
+class CheckedVectors(TypedDict):
+    """What `vectors --check` found."""
+
+    ok: bool
+    vectors: list[CheckedVector]
+
+
+@with_config(_STRICT)
+class RefusalReason(TypedDict):
+    """A reason for which an event is refused."""
+
+    reason: str
+    by: str
+    sentence: str
+
+
+@with_config(_STRICT)
+class Refusals(TypedDict):
+    """Every reason for which an event is refused."""
+
+    refusals: list[RefusalReason]
+
+
 OUTPUTS: dict[str, Any] = {
+    "demo": Demo,
+    "up": Started,
+    "worker": Started,
+    "scheduler": Started,
+    "exporter": Started,
+    "analyze[]": Mail,
+    "usage card": UsageCard,
+    "usage rebuild": Rebuilt,
+    "usage audit": Audit,
+    "usage reprice": Reprice,
+    "events[]": Event,
+    "revalidate": Sent | Marked,
+    "contract environment": Environment,
+    "contract vectors": Vectors | CheckedVectors,
+    "contract refusals": Refusals,
     "account set": Account,
     "account show": Account,
     "account delete": Deleted,
@@ -342,15 +618,3 @@ OUTPUTS: dict[str, Any] = {
     "contract write": Changed,
 }
 """By command: the type of what it prints."""
-
-
-def schemas() -> dict[str, Any]:
-    """The JSON Schema of each command's output."""
-    return {
-        command: TypeAdapter(shape).json_schema(mode="serialization")
-        for command, shape in sorted(OUTPUTS.items())
-    }
-
-
-if __name__ == "__main__":
-    FILE.write_text(json.dumps(schemas(), indent=1, sort_keys=True) + "\n")

@@ -118,7 +118,7 @@ def card_command(
             CSV_HEADER, _days(card)
         )
     elif as_json:
-        emit_json(described(account, days, card) | {"timezone": timezone})
+        emit_json(described(account, timezone, days, card))
     elif page is None:
         show_card(account, days, card)
 
@@ -132,13 +132,14 @@ def read_card(app: App, account_id: str, days: int) -> UsageCard:
         return stored_usage.card(connection, surrogate, today, days)
 
 
-def described(account: str, days: int, card: UsageCard) -> dict[str, Any]:
+def described(account: str, timezone: str, days: int, card: UsageCard) -> dict[str, Any]:
     """The card as `usage --json` tells it; money as a decimal string, shares from 0 to 1."""
     return {
         "account": account,
         "days": days,
         "first_day": card.first_day,
         "last_day": card.last_day,
+        "timezone": timezone,
         "operations": card.total.operations,
         "total_cost_usd": str(card.total.cost_usd),
         "tokens": card.total.tokens,

@@ -135,7 +135,7 @@ class Up:
         already = self._ready_lines()
         with self.stdout.open("ab") as out, self.stderr.open("ab") as err:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "workers.cli", "up"],
+                [sys.executable, "-m", "workers.cli", "up", "--json"],
                 cwd=self.directory,
                 env=self.environment,
                 stdin=subprocess.DEVNULL,

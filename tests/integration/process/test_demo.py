@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pydantic import TypeAdapter
 from sqlalchemy.exc import SQLAlchemyError
 
 from store import analyses
@@ -23,6 +24,7 @@ from tests.integration.process.running import (
     processes_of,
     until,
 )
+from workers.cli.output import OUTPUTS
 
 
 class Demo:
@@ -36,13 +38,13 @@ class Demo:
         for name in ("easy-ham-1-00386", "easy-ham-1-00986", "hard-ham-1-00016"):
             shutil.copy(MAILS / f"{name}.eml", self.mails)
 
-    def start(self, **environment: str) -> "subprocess.Popen[str]":
+    def start(self, *options: str, **environment: str) -> "subprocess.Popen[str]":
         """Start it in a process group of its own, as a shell does."""
         # A background job of a shell has this ignored, and its children would too.
         before = signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             return subprocess.Popen(
-                [sys.executable, "-m", "workers.cli", "demo", "--mails", str(self.mails)],
+                [sys.executable, "-m", "workers.cli", "demo", "--mails", str(self.mails), *options],
                 cwd=self.directory,
                 env=clean_environment(self.state_dir, environment),
                 stdin=subprocess.DEVNULL,
@@ -123,6 +125,19 @@ def assert_shows_the_main_job(done: Done, demo: Demo) -> None:
     assert "sk-" not in done.out
 
 
+def assert_tells_the_main_job(done: Done, demo: Demo) -> None:
+    """The same as one JSON object, of the documented type."""
+    assert (done.code, done.err) == (0, "")
+    told = done.object
+    TypeAdapter(OUTPUTS["demo"]).validate_python(told)
+    mails = sorted(file.name for file in demo.mails.iterdir())
+    assert [one["file"] for one in told["mails"]["demo-own-keys"]] == mails
+    assert [one["by"] for one in told["mails_again"]["demo-own-keys"]].count("reuse") == 2
+    assert {key["status"] for key in told["keys"]["demo-invalid-key"]} == {"invalid"}
+    assert told["usage"]["demo-own-keys"]["byok_share"] == 1
+    assert "sk-" not in done.out
+
+
 def assert_was_stopped(done: Done) -> None:
     """Not a success, and nothing like a traceback."""
     assert done.code in (1, 130)
@@ -153,7 +168,7 @@ def test_ctrl_c_in_the_middle_of_calls_leaves_no_process_and_the_next_run_works(
     done = demo.ended(process)
     assert_was_stopped(done)
     assert processes_of(demo.state_dir) == []
-    assert_shows_the_main_job(demo.ended(demo.start()), demo)
+    assert_tells_the_main_job(demo.ended(demo.start("--json")), demo)
     assert processes_of(demo.state_dir) == []
 
 

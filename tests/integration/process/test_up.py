@@ -13,6 +13,7 @@ from typing import Any
 
 import psutil
 import pytest
+from pydantic import TypeAdapter
 
 from events.sealing import SealingKeys, SealingPublicKey
 from tests.integration.process.bill import (
@@ -23,6 +24,7 @@ from tests.integration.process.bill import (
     totals,
 )
 from tests.integration.process.running import MAILS, SOON, Up, until
+from workers.cli.output import OUTPUTS
 
 GOOD = "sk-proj-sandbox-good-not-a-real-key-0001"
 INVALID = "sk-ant-api03-sandbox-invalid-not-a-real-key-0002"
@@ -68,9 +70,12 @@ def usage(up: Up, mailbox: Mailbox) -> dict[str, Any]:
     return up.json("usage", mailbox.account)
 
 
-def test_up_says_ready_on_stderr_and_nothing_on_stdout(up: Up) -> None:
+def test_up_says_ready_on_stderr_and_its_one_object_on_stdout(up: Up) -> None:
     assert "ready" in up.stderr.read_text().splitlines()
-    assert up.stdout.read_bytes() == b""
+    told = json.loads(up.stdout.read_text())
+    TypeAdapter(OUTPUTS["up"]).validate_python(told)
+    assert (told["role"], told["pid"]) == ("up", up.process.pid)
+    assert told["metrics"] == (up.state_dir / "exporter.url").read_text().strip()
 
 
 def test_a_good_key_from_stdin_gets_an_id_and_ends_valid(mailbox: Mailbox) -> None:

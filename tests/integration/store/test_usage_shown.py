@@ -63,7 +63,7 @@ def card(_sqlite_file: Path, tmp_path_factory: pytest.TempPathFactory) -> UsageC
 
 def described(card: UsageCard) -> dict[str, Any]:
     """The card as JSON has it."""
-    told: dict[str, Any] = json.loads(json.dumps(shown.described("acme", 30, card)))
+    told: dict[str, Any] = json.loads(json.dumps(shown.described("acme", "UTC", 30, card)))
     return told
 
 
