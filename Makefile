@@ -50,6 +50,7 @@ generated: $(DEV_STAMP) ## Write again what is made from code: metrics, rules, d
 	$(BIN)/byok contract write
 	$(BIN)/python -m events.contract.reference
 	$(BIN)/python -m workers.configuration
+	$(BIN)/python -m workers.cli.reference
 
 docs: $(DEV_STAMP) ## The documentation as a site, in dist/site.
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
