@@ -105,6 +105,29 @@ OUTBOX_ROWS = _gauge("outbox_rows", "Rows that wait in the outbox.", of.OUTBOX_K
 OUTBOX_AGE = _gauge(
     "outbox_oldest_age_seconds", "Age of the oldest row in the outbox.", of.OUTBOX_KIND
 )
+PAUSED = _gauge("paused", "How many are paused by operators.", of.PAUSED_KIND, of.PAUSED)
+PAUSED_SECONDS = _gauge(
+    "paused_seconds",
+    "For how long the one has been paused that is for longest.",
+    of.PAUSED_KIND,
+    of.PAUSED,
+)
+BUDGETS = _gauge(
+    "budgets",
+    "Budgets that are `near` their cap in their present month (BYOK_BUDGET_SOFT_SHARE of it is "
+    "used), or `used_up`: a request was skipped for want of it.",
+    of.BUDGET,
+    of.BUDGET_STATE,
+)
+PLATFORM_BUDGET = _gauge(
+    "platform_budget_share",
+    "What part of the platform's budget is used in this month; 0 where it has none.",
+)
+KEPT_TOO_LONG = _gauge(
+    "kept_too_long_seconds",
+    "For how long the oldest of what is kept for a while should have been erased.",
+    of.KEPT_IN_STORE,
+)
 SET_ASIDE = _gauge("set_aside_messages", "Messages that are set aside.", of.QUEUE, of.REFUSED)
 PROCESSES = _gauge("processes", "Processes that hold a lease.", of.ROLE)
 

@@ -194,6 +194,19 @@ class Instruments:
             _WAIT_SECONDS,
         )
         self.relayed = counter("outbox_relayed_total", "Outbox rows sent on.", of.OUTBOX_KIND)
+        # What is kept for a while
+        self.erased = counter(
+            "erased_total",
+            "What was erased because it had been kept for as long as the settings say: rows, "
+            "out-events, and months of the ledger.",
+            of.KEPT,
+        )
+        self.erased_last = latest(
+            "erased_last_run_timestamp_seconds",
+            "When a scheduler last looked for what is to be erased, and found nothing more (Unix "
+            "time).",
+            of.KEPT,
+        )
         # What goes wrong inside
         self.takeovers = counter("lease_takeovers_total", "Dead processes taken over.")
         self.unknown_attempts = counter(

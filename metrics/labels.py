@@ -151,6 +151,10 @@ CACHE = label("cache", "read", "write")
 LIMIT = label("limit", "requests", "tokens")
 RECORDED = label("outcome", "new", "repeated", "conflicting", "expired")
 BUDGET = label("scope", "key", "account", "platform")
+BUDGET_STATE = label("state", "near", "used_up")
+KEPT = label("kind", "requests", "probes", "set_aside", "processes", "events", "ledger_months")
+"""What is kept for a while and erased then."""
+KEPT_IN_STORE = label("kind", "requests", "probes", "set_aside", "processes")
 OUTBOX_KIND = label("kind", "usage", "event", "rewrite")
 SWEEP = label(
     "sweep",
@@ -158,6 +162,9 @@ SWEEP = label(
     *("due_waiting_events", "dead_processes", "orphaned_requests", "lost_attempts"),
     *("past_cooldowns", "ledger_months", "paused_requests", "kept_no_longer"),
 )
+PAUSED_KIND = label("kind", "provider", "account", "queue")
+PAUSED = label("name", *PROVIDER.values, *QUEUE.values, "account")
+"""What is paused: a provider, a queue, or some `account`, whichever it is."""
 UNOPENED = label("reason", "DoesNotOpen", "MasterKeyMissing", "MasterKeyUnavailable")
 ROLE = label("role", "worker", "scheduler")
 PART = label("part", "broker", "database", "redis")

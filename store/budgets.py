@@ -10,10 +10,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from sqlalchemy import Connection, delete, select, text, update
+from sqlalchemy import Connection, and_, delete, func, or_, select, text, update
 
 from store import months
-from store.schema import budget_holds, budget_months
+from store.schema import (
+    IS_REACHED,
+    accounts,
+    budget_holds,
+    budget_months,
+    provider_keys,
+    surrogates,
+)
 from store.statements import Change, addition, insert_ignore, insert_many, json_strings
 
 PLATFORM = "platform"
@@ -193,6 +200,84 @@ def note_reached(
         .returning(*_STANDING)
     ).one_or_none()
     return None if row is None else Standing(spent=row[0], billed=row[1], reserved=row[2])
+
+
+def note_refused(connection: Connection, budget: Budget) -> None:
+    """Note that a budget held a request back at its cap."""
+    refused = budget_months.c.refused_cap_nano_usd
+    connection.execute(
+        update(budget_months)
+        .where(
+            budget_months.c.scope == budget.scope,
+            budget_months.c.month == budget.month,
+            # So that only the first of many writes.
+            or_(refused.is_(None), refused < budget.cap_nano_usd),
+        )
+        .values(refused_cap_nano_usd=budget.cap_nano_usd)
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reached:
+    """A budget that was told to be reached in a month, its cap as it is now, and the one at which
+    it held a request back.
+
+    `timezone` is that of the account by whose calendar the month is; `None` of the platform's.
+    """
+
+    scope: str
+    month: str
+    used_nano_usd: int
+    cap_nano_usd: int | None
+    refused_cap_nano_usd: int | None
+    timezone: str | None
+
+
+def reached(connection: Connection, months_named: Sequence[str]) -> list[Reached]:
+    """The budgets that are reached in one of the months; the platform's without its cap."""
+    scope, of_key = budget_months.c.scope, accounts.alias("of_key")
+    rows = connection.execute(
+        select(
+            scope,
+            budget_months.c.month,
+            (budget_months.c.spent_nano_usd + budget_months.c.billed_nano_usd).label("used"),
+            budget_months.c.refused_cap_nano_usd,
+            func.coalesce(provider_keys.c.budget_nano_usd, accounts.c.budget_nano_usd).label("cap"),
+            func.coalesce(of_key.c.timezone, accounts.c.timezone).label("timezone"),
+        )
+        .select_from(
+            # By what stands behind the scope's colon, so that the keys of the tables serve.
+            budget_months.outerjoin(
+                provider_keys,
+                and_(
+                    scope.startswith("key:"),
+                    provider_keys.c.key_id == func.substr(scope, len("key:") + 1),
+                    provider_keys.c.removed_at.is_(None),
+                ),
+            )
+            .outerjoin(of_key, of_key.c.account_id == provider_keys.c.account_id)
+            .outerjoin(
+                surrogates,
+                and_(
+                    scope.startswith("account:"),
+                    surrogates.c.surrogate == func.substr(scope, len("account:") + 1),
+                ),
+            )
+            .outerjoin(accounts, accounts.c.account_id == surrogates.c.account_id)
+        )
+        .where(IS_REACHED, budget_months.c.month.in_(months_named))
+    )
+    return [
+        Reached(
+            scope=row.scope,
+            month=row.month,
+            used_nano_usd=row.used,
+            cap_nano_usd=row.cap,
+            refused_cap_nano_usd=row.refused_cap_nano_usd,
+            timezone=row.timezone,
+        )
+        for row in rows
+    ]
 
 
 def standing(connection: Connection, scope: str, month: str) -> Standing:

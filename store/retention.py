@@ -4,10 +4,10 @@ Each function erases at most `limit` of what ended before `before` (Unix ms), an
 reads first, so that a sweep that finds nothing takes no lock. Two at once do no harm.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Select, Table, bindparam, delete, select
+from sqlalchemy import Connection, Select, Table, bindparam, delete, func, select
 
 from store.engine import Database
 from store.schema import ENDED_PROBE, analyses, attempts, processes, set_aside
@@ -47,6 +47,29 @@ def erase_processes(database: Database, before: int, limit: int) -> int:
     """Erase the leases of processes that have stopped: one that is not there is one that ended."""
     old = select(processes.c.process_id).where(processes.c.stopped_at < before).limit(limit)
     return _erase(database, old, (processes,))
+
+
+ERASE: Mapping[str, Callable[[Database, int, int], int]] = {
+    "requests": erase_requests,
+    "probes": erase_probes,
+    "set_aside": erase_set_aside,
+    "processes": erase_processes,
+}
+"""By kind of what is kept for a while: what erases it."""
+
+
+def oldest(connection: Connection) -> dict[str, int]:
+    """By kind: since when (Unix ms) the oldest is over that is still kept; a plain read."""
+    ended = {
+        "requests": select(func.min(analyses.c.finished_at)).where(
+            analyses.c.finished_at.is_not(None)
+        ),
+        "probes": select(func.min(attempts.c.ended_at)).where(ENDED_PROBE),
+        "set_aside": select(func.min(set_aside.c.at)),
+        "processes": select(func.min(processes.c.stopped_at)),
+    }
+    found = {kind: connection.execute(query).scalar_one() for kind, query in ended.items()}
+    return {kind: at for kind, at in found.items() if at is not None}
 
 
 def _erase(database: Database, old: Select[Any], tables: Sequence[Table]) -> int:

@@ -409,6 +409,16 @@ budget_months = Table(
     _count("reserved_nano_usd"),
     # When it was told that the budget is reached.
     Column("reached_at", BigInteger),
+    # The highest cap at which it held a request back.
+    Column("refused_cap_nano_usd", BigInteger),
+)
+
+IS_REACHED = budget_months.c.reached_at.is_not(None)
+Index(
+    "ix_budget_months_reached",
+    budget_months.c.month,
+    postgresql_where=IS_REACHED,
+    sqlite_where=IS_REACHED,
 )
 
 # What one attempt holds of a budget, from its claim until its ledger row arrives.

@@ -6,19 +6,28 @@ from importlib.metadata import version
 
 import structlog
 
+from events import Provider
 from events.analyses import ANALYSES_QUEUE
 from events.broker import PublishingBroker
 from events.usage import USAGE_QUEUE
 from metrics import gauges
 from metrics.exporter import Source
 from metrics.gauges import Reading
-from store import backlog, keys, leases, outbox, setaside
+from store import backlog, keys, leases, outbox, pauses, retention, setaside
 from store.backlog import Backlog
 from workers.app import App
+from workers.budgets import budget_states
 from workers.pricing import PRICE_VERSION
 from workers.queues import ALL_QUEUES, VALIDATIONS_QUEUE
+from workers.retention import kept_since
 
 log = structlog.get_logger(__name__)
+
+_PAUSABLE = (
+    *((pauses.PROVIDER, provider.value) for provider in Provider),
+    *((pauses.QUEUE, queue) for queue in ALL_QUEUES),
+    (pauses.ACCOUNT, pauses.ACCOUNT),
+)
 
 
 class Gauges:
@@ -60,7 +69,7 @@ class Gauges:
 
     def read_database(self) -> Sequence[Reading]:
         """What is found in the store by looking at few rows."""
-        now = self._app.effects.now_ms()
+        now, kept = self._app.effects.now_ms(), kept_since(self._app)
         with self._app.database.read() as connection:
             due: dict[str, Backlog | None] = {
                 **backlog.due_events(connection, now),
@@ -73,6 +82,8 @@ class Gauges:
             running = backlog.running_analyses(connection)
             unknown = backlog.unknown_attempts(connection)
             live = leases.live_roles(connection, now)
+            standing = pauses.standing(connection)
+            oldest = retention.oldest(connection)
         in_store = {queue: due.get(queue) for queue in ALL_QUEUES}
         depth = {(queue, "store"): it.count if it else 0 for queue, it in in_store.items()}
         age = {(q, "store"): _seconds(now, it.since if it else None) for q, it in in_store.items()}
@@ -86,6 +97,10 @@ class Gauges:
             gauges.OUTBOX_ROWS.every({(kind,): n for kind, (n, _) in rows.items()}),
             gauges.OUTBOX_AGE.every({(k,): _seconds(now, at) for k, (_, at) in rows.items()}),
             gauges.PROCESSES.every({(role,): n for role, n in live.items()}),
+            *_paused(standing, now),
+            gauges.KEPT_TOO_LONG.every(
+                {(kind,): _seconds(since, oldest.get(kind)) for kind, since in kept.items()}
+            ),
         ]
 
     def read_counts(self) -> Sequence[Reading]:
@@ -95,6 +110,7 @@ class Gauges:
             connected = keys.counts(connection)
             waiting = backlog.waiting_analyses(connection)
             kept = setaside.counts(connection)
+            spending = budget_states(self._app, connection, now)
         reasons = {reason or "queued": it for reason, it in waiting.items()}
         return [
             gauges.KEYS.of(connected),
@@ -103,12 +119,27 @@ class Gauges:
                 {(reason,): _seconds(now, it.since) for reason, it in reasons.items()}
             ),
             gauges.SET_ASIDE.of(kept),
+            gauges.BUDGETS.every(spending.states),
+            gauges.PLATFORM_BUDGET.every({(): spending.platform_share}),
         ]
 
     def read_redis(self) -> Sequence[Reading]:
         """The providers' breakers."""
         states = self._app.pacing.breakers()
         return [gauges.BREAKER.every(dict.fromkeys(states.items(), 1))]
+
+
+def _paused(standing: Sequence[pauses.Pause], now: int) -> list[Reading]:
+    count: dict[tuple[str, ...], int] = {}
+    since: dict[tuple[str, ...], float] = {}
+    for one in standing:
+        if one.resumed_at is None:
+            named = (one.kind, one.kind if one.kind == pauses.ACCOUNT else one.name)
+            count[named] = count.get(named, 0) + 1
+            since[named] = max(since.get(named, 0.0), _seconds(now, one.at))
+    # What could be paused is 0, and not what no kind has.
+    zero = dict.fromkeys(_PAUSABLE, 0.0)
+    return [gauges.PAUSED.of({**zero, **count}), gauges.PAUSED_SECONDS.of({**zero, **since})]
 
 
 def build() -> Reading:

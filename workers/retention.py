@@ -35,18 +35,31 @@ def kept_no_longer(app: App) -> int:
 
 def _erase(app: App) -> bool:
     """Erase one batch of each kind; whether there may be more."""
-    now, kept = app.effects.now_ms(), app.settings
-    requests = now - kept.keep_requests_days * DAY_MS
+    now, kept, since = app.effects.now_ms(), app.settings, kept_since(app)
     erased = {
-        "requests": retention.erase_requests(app.database, requests, BATCH),
-        "probes": retention.erase_probes(app.database, requests, BATCH),
-        "set_aside": retention.erase_set_aside(
-            app.database, now - kept.keep_set_aside_days * DAY_MS, BATCH
-        ),
-        "processes": retention.erase_processes(app.database, now - PROCESS_MS, BATCH),
+        kind: erase(app.database, since[kind], BATCH) for kind, erase in retention.ERASE.items()
     }
+    full = BATCH in erased.values()
     # Redis names entries by its own clock; with `~` it drops whole nodes of a hundred.
-    app.stream.xtrim(STREAM, minid=str(now - kept.keep_events_days * DAY_MS), approximate=True)
+    erased["events"] = app.stream.xtrim(
+        STREAM, minid=str(now - kept.keep_events_days * DAY_MS), approximate=True
+    )
+    for kind, count in erased.items():
+        app.instruments.erased.labels(kind).inc(count)
+        if not full:
+            app.instruments.erased_last.labels(kind).set(now / 1000)
     if any(erased.values()):
         log.info("erased", **erased)
-    return BATCH in erased.values()
+    return full
+
+
+def kept_since(app: App) -> dict[str, int]:
+    """By kind: from when on (Unix ms) what has ended is kept in the store."""
+    now, kept = app.effects.now_ms(), app.settings
+    requests = now - kept.keep_requests_days * DAY_MS
+    return {
+        "requests": requests,
+        "probes": requests,
+        "set_aside": now - kept.keep_set_aside_days * DAY_MS,
+        "processes": now - PROCESS_MS,
+    }

@@ -253,6 +253,56 @@ ALERTS = (
         "three times what they did a day ago.",
     ),
     Alert(
+        name="PlatformBudgetNear",
+        when='max(byok_budgets<<scope="platform",state="near">>) > 0',
+        severity=TICKET,
+        summary="The platform's budget of this month is nearly used: beyond it, analyses on "
+        "platform credits are skipped.",
+    ),
+    Alert(
+        name="PlatformBudgetUsedUp",
+        when='max(byok_budgets<<scope="platform",state="used_up">>) > 0',
+        severity=PAGE,
+        summary="The platform's budget of this month is used up: analyses on platform credits are "
+        "skipped until the month ends or the budget is raised.",
+    ),
+    Alert(
+        name="BudgetsHoldBack",
+        when=(
+            'sum by (scope) (increase(byok_budget_refused_total<<scope=~"key|account">>[{w:1h}])) '
+            "> 20"
+        ),
+        severity=TICKET,
+        summary="{{ $value | humanize }} analyses were skipped within an hour because a budget of "
+        "their {{ $labels.scope }} is used up.",
+    ),
+    Alert(
+        name="KeptTooLong",
+        when="max by (kind) (byok_kept_too_long_seconds) > {a:1d}",
+        severity=TICKET,
+        summary="{{ $labels.kind }} are kept for {{ $value | humanizeDuration }} longer than the "
+        "settings say.",
+    ),
+    Alert(
+        name="PauseForgotten",
+        when="max by (kind, name) (byok_paused_seconds) > {a:4h}",
+        severity=TICKET,
+        summary="The {{ $labels.kind }} {{ $labels.name }} is paused for "
+        "{{ $value | humanizeDuration }}.",
+    ),
+    Alert(
+        name="RulesAnswerLess",
+        when=(
+            "byok:answered_without_call:share1h\n"
+            "< 0.5 * (byok:answered_without_call:share1h offset {w:1d})\n"
+            'and sum(increase(byok_analyses_total<<outcome="completed">>[{w:1h}])) > 100'
+        ),
+        for_="15m",
+        severity=TICKET,
+        summary="{{ $value | humanizePercentage }} of the analyses are answered by rules or reuse, "
+        "less than half of what it was a day ago: the rest is paid for.",
+    ),
+    Alert(
         name="LabelValuesUnknown",
         when="sum by (metric) (increase(byok_label_values_replaced_total[{w:1h}])) > 0",
         severity=TICKET,

@@ -5,6 +5,9 @@ from collections.abc import Iterator
 from deploy.prometheus.clock import Clock
 from deploy.prometheus.objectives import Rule, burn_records
 
+_COMPLETED = 'outcome="completed"'
+_WITHOUT = f'{_COMPLETED},answered_by=~"rules|reuse"'
+
 
 def recordings(clock: Clock) -> Iterator[Rule]:
     """All recording rules."""
@@ -25,6 +28,10 @@ def recordings(clock: Clock) -> Iterator[Rule]:
         "byok:queue_wait_seconds:p99_5m": (
             "histogram_quantile(0.99, sum by (le, queue) "
             f"(rate(byok_queue_wait_seconds_bucket[{five}])))"
+        ),
+        "byok:answered_without_call:share1h": (
+            f"sum(rate(byok_analyses_total{{{_WITHOUT}}}[{clock.window('1h')}]))\n"
+            f"/ sum(rate(byok_analyses_total{{{_COMPLETED}}}[{clock.window('1h')}]))"
         ),
         "byok:queue_depth:max": "max by (queue, place) (byok_queue_depth)",
         "byok:keys:max": "max by (provider, status, reason) (byok_keys)",

@@ -118,6 +118,7 @@ def skip_for_budget(
     """End a request for whose dearest outcome not enough of a budget is left."""
     now = app.effects.now_ms()
     spending.tell_reached(app, connection, budget, request.account_id, "hard_limit", 0, now)
+    budgets.note_refused(connection, budget)
     after_commit(
         connection, app.instruments.budget_refused.labels(budget.scope.partition(":")[0]).inc
     )

@@ -29,6 +29,7 @@ def ledger_months(app: App) -> int:
         while _drop(app, first, now):
             continue
     app.ledger_kept_at = began
+    app.instruments.erased_last.labels("ledger_months").set(now / 1000)
     return 0
 
 
@@ -36,5 +37,6 @@ def _drop(app: App, first: int, now: int) -> bool:
     with app.database.write() as connection:
         dropped = partitions.drop_before(connection, first, now)
     if dropped is not None:
+        app.instruments.erased.labels("ledger_months").inc()
         log.info("ledger_month_dropped", month=months.name(dropped))
     return dropped is not None

@@ -1,6 +1,9 @@
 """The life of analyses: what ends how, what waits for what."""
 
-from deploy.grafana.board import Board, Row, Unit, by, gained, lines, most, quantile, stack
+from deploy.grafana.board import RATE, Board, Row, Unit, by, gained, lines, most, quantile, stack
+
+_WITHOUT = 'outcome="completed",answered_by=~"rules|reuse"'
+_COMPLETED = f'sum(rate(byok_analyses_total{{outcome="completed"}}[{RATE}]))'
 
 ANALYSES = Board(
     "analyses",
@@ -32,6 +35,16 @@ ANALYSES = Board(
                     (
                         by("credential", "byok_analyses_total", 'outcome="completed"'),
                         "{{credential}}",
+                    ),
+                ),
+                lines(
+                    "Answered without a call",
+                    "Part of the completed, by rules or an earlier result.",
+                    Unit.SHARE,
+                    (
+                        by("answered_by", "byok_analyses_total", _WITHOUT)
+                        + f" / scalar({_COMPLETED})",
+                        "{{answered_by}}",
                     ),
                 ),
                 lines(

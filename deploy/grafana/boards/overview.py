@@ -48,6 +48,25 @@ OVERVIEW = Board(
                     Unit.DOLLARS,
                     ("sum by (credential) (byok:cost_usd:rate1h) * 3600", "{{credential}}"),
                 ),
+                figure(
+                    "Paused",
+                    "What operators have paused, and not resumed.",
+                    Unit.COUNT,
+                    ("sum by (kind) (" + most("kind, name", "byok_paused") + ")", "{{kind}}"),
+                ),
+                figure(
+                    "Answered without a call",
+                    "Part of the completed analyses of the last hour that rules or an earlier "
+                    "result answered.",
+                    Unit.SHARE,
+                    ("byok:answered_without_call:share1h", "rules and reuse"),
+                ),
+                figure(
+                    "Platform's budget",
+                    "Part of it that is used in this month; 0 without one.",
+                    Unit.SHARE,
+                    ("max(byok_platform_budget_share)", "used"),
+                ),
                 table(
                     "Alerts",
                     "What fires now. Each has a page in docs/runbooks.",

@@ -1,6 +1,6 @@
 """The queues from inside: waits, what is set aside, the outbox, and what broke."""
 
-from deploy.grafana.board import RATE, Board, Row, Unit, by, lines, most, quantile, stack
+from deploy.grafana.board import RATE, Board, Row, Unit, by, gained, lines, most, quantile, stack
 
 QUEUES = Board(
     "queues",
@@ -79,6 +79,38 @@ QUEUES = Board(
                     "By kind.",
                     Unit.EACH_SECOND,
                     (by("kind", "byok_outbox_relayed_total"), "{{kind}}"),
+                ),
+            ),
+        ),
+        Row(
+            "Kept and paused",
+            (
+                lines(
+                    "Paused for",
+                    "How long the longest pause of each has lasted.",
+                    Unit.SECONDS,
+                    (most("kind, name", "byok_paused_seconds"), "{{kind}} {{name}}"),
+                ),
+                lines(
+                    "Kept too long",
+                    "For how long the oldest should have been erased.",
+                    Unit.SECONDS,
+                    (most("kind", "byok_kept_too_long_seconds"), "{{kind}}"),
+                ),
+                lines(
+                    "Erased",
+                    "Within five minutes, because it was kept long enough.",
+                    Unit.COUNT,
+                    (gained("kind", "byok_erased_total"), "{{kind}}"),
+                ),
+                lines(
+                    "Last looked for what is to be erased",
+                    "How long ago a scheduler did, and left nothing.",
+                    Unit.SECONDS,
+                    (
+                        "time() - " + most("kind", "byok_erased_last_run_timestamp_seconds"),
+                        "{{kind}}",
+                    ),
                 ),
             ),
         ),

@@ -1,6 +1,17 @@
 """Usage and cost: who pays for what, and whether the books keep up."""
 
-from deploy.grafana.board import RATE, Board, Row, Unit, by, lines, quantile, stack
+from deploy.grafana.board import (
+    RATE,
+    Board,
+    Row,
+    Unit,
+    by,
+    gained,
+    lines,
+    most,
+    quantile,
+    stack,
+)
 
 _BILLED = f'sum(rate(byok_provider_calls_total{{credential="byok"}}[{RATE}]))'
 _ALL = f"sum(rate(byok_provider_calls_total[{RATE}]))"
@@ -62,6 +73,29 @@ USAGE = Board(
                     "Of the input: read from the provider's prompt cache, or written to it.",
                     Unit.EACH_SECOND,
                     (by("provider, cache", "byok_cached_tokens_total"), "{{provider}} {{cache}}"),
+                ),
+            ),
+        ),
+        Row(
+            "Budgets",
+            (
+                lines(
+                    "Budgets near their cap or used up",
+                    "Of keys, accounts and the platform, in this month.",
+                    Unit.COUNT,
+                    (most("scope, state", "byok_budgets"), "{{scope}} {{state}}"),
+                ),
+                lines(
+                    "Skipped for want of a budget",
+                    "Within five minutes, by whose budget.",
+                    Unit.COUNT,
+                    (gained("scope", "byok_budget_refused_total"), "{{scope}}"),
+                ),
+                lines(
+                    "Used of the platform's budget",
+                    "In this month; 0 without one.",
+                    Unit.SHARE,
+                    ("max(byok_platform_budget_share)", "used"),
                 ),
             ),
         ),

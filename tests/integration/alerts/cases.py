@@ -86,6 +86,20 @@ def _invalid(each: float, keys: float) -> Series:
     }
 
 
+def _budget(scope: str, state: str, count: float = 1) -> Series:
+    return {f'byok_budgets{{scope="{scope}",state="{state}"}}': _steady(count)}
+
+
+def _answered(by_rules: str, by_model: str = "0+4x1700") -> Series:
+    name = "byok_analyses_total"
+    return {
+        f'{name}{{outcome="completed",answered_by="rules"}}': by_rules,
+        f'{name}{{outcome="completed",answered_by="model"}}': by_model,
+        # What did not complete was not answered at all.
+        f'{name}{{outcome="failed",answered_by="none"}}': "0+4x1700",
+    }
+
+
 _LONG = "7h"
 
 CASES: dict[str, Case] = {
@@ -272,6 +286,62 @@ CASES: dict[str, Case] = {
             {'byok_cost_usd_total{credential="platform"}': "0+1x1700"},
             {'byok_cost_usd_total{credential="platform"}': "0+0.0001x1500 0.15+0.01x180"},
             {'byok_cost_usd_total{credential="byok"}': "0+0.01x1500 15+1x180"},
+        ),
+        severity="ticket",
+        at="1560m",
+    ),
+    "ByokPlatformBudgetNear": Case(
+        firing=_budget("platform", "near"),
+        quiet=(
+            _budget("platform", "near", 0),
+            _budget("platform", "used_up"),
+            _budget("account", "near"),
+        ),
+        severity="ticket",
+    ),
+    "ByokPlatformBudgetUsedUp": Case(
+        firing=_budget("platform", "used_up"),
+        quiet=(
+            _budget("platform", "used_up", 0),
+            _budget("platform", "near"),
+            _budget("key", "used_up"),
+        ),
+    ),
+    "ByokBudgetsHoldBack": Case(
+        firing={'byok_budget_refused_total{scope="account"}': "0x30 0+3x30"},
+        quiet=(
+            {'byok_budget_refused_total{scope="account"}': "0x30 0+1x30"},
+            {'byok_budget_refused_total{scope="key"}': "500x60"},
+            {'byok_budget_refused_total{scope="platform"}': "0+9x60"},
+        ),
+        severity="ticket",
+        labels={"scope": "account"},
+    ),
+    "ByokKeptTooLong": Case(
+        firing={'byok_kept_too_long_seconds{kind="requests"}': _steady(90_000)},
+        quiet=(
+            {'byok_kept_too_long_seconds{kind="requests"}': _steady(80_000)},
+            {'byok_kept_too_long_seconds{kind="requests"}': _steady(0)},
+        ),
+        severity="ticket",
+        labels={"kind": "requests"},
+    ),
+    "ByokPauseForgotten": Case(
+        firing={'byok_paused_seconds{kind="provider",name="openai"}': "13000+60x60"},
+        quiet=(
+            {'byok_paused_seconds{kind="provider",name="openai"}': "0+60x60"},
+            {'byok_paused_seconds{kind="provider",name="openai"}': "15000+60x35 0x20"},
+        ),
+        severity="ticket",
+        labels={"kind": "provider", "name": "openai"},
+    ),
+    "ByokRulesAnswerLess": Case(
+        firing=_answered("0+6x1450 8700+1x200"),
+        quiet=(
+            _answered("0+6x1700"),
+            _answered("0+6x1450 8700+4x200"),
+            # So few that chance decides.
+            _answered("0+0.006x1450 8.7+0.001x200", "0+0.004x1700"),
         ),
         severity="ticket",
         at="1560m",

@@ -117,6 +117,8 @@ class Checker:
 
     def _called(self, node: Any) -> Labels:
         given = [labels for labels in map(self._labels, node.args) if labels is not SCALAR]
+        if node.func.name in {"time", "scalar"}:
+            return SCALAR
         if node.func.name == "absent":
             return frozenset()
         if node.func.name == "histogram_quantile":
