@@ -18,6 +18,7 @@ from store.schema import (
     accounts,
     budget_holds,
     budget_months,
+    key_settings,
     provider_keys,
     surrogates,
 )
@@ -242,7 +243,7 @@ def reached(connection: Connection, months_named: Sequence[str]) -> list[Reached
             budget_months.c.month,
             (budget_months.c.spent_nano_usd + budget_months.c.billed_nano_usd).label("used"),
             budget_months.c.refused_cap_nano_usd,
-            func.coalesce(provider_keys.c.budget_nano_usd, accounts.c.budget_nano_usd).label("cap"),
+            func.coalesce(key_settings.c.budget_nano_usd, accounts.c.budget_nano_usd).label("cap"),
             func.coalesce(of_key.c.timezone, accounts.c.timezone).label("timezone"),
         )
         .select_from(
@@ -253,6 +254,13 @@ def reached(connection: Connection, months_named: Sequence[str]) -> list[Reached
                     scope.startswith("key:"),
                     provider_keys.c.key_id == func.substr(scope, len("key:") + 1),
                     provider_keys.c.removed_at.is_(None),
+                ),
+            )
+            .outerjoin(
+                key_settings,
+                and_(
+                    key_settings.c.account_id == provider_keys.c.account_id,
+                    key_settings.c.key_id == provider_keys.c.key_id,
                 ),
             )
             .outerjoin(of_key, of_key.c.account_id == provider_keys.c.account_id)

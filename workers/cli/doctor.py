@@ -10,13 +10,15 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from events import Operation, Provider
 from events.broker import BrokerAway, PublishingBroker
-from store import leases, migrate
+from store import budgets, leases, migrate, retention
 from store.masterkeys import MasterKeyMissing, MasterKeyUnavailable
 from workers.app import App
+from workers.budgets import USED_UP, budget_states
 from workers.cli.console import AsJson, emit_json, open_app, refuse, show, table
 from workers.cli.oldkeys import tell_master_keys, tell_sealing_keys
 from workers.cli.pause import described_pauses
 from workers.cli.reach import Reached, reach
+from workers.retention import DAY_MS, kept_since
 from workers.settings import ConfigurationError
 
 MOST_SKEW_SECONDS = 1.0
@@ -171,6 +173,40 @@ def _pauses(app: App) -> str:
     return "; ".join(told) if told else "nothing is paused"
 
 
+def _budgets(app: App) -> str:
+    with app.database.read() as connection:
+        found = budget_states(app, connection, app.effects.now_ms())
+    others = ", ".join(
+        f"{count:,} of {scope}s {state.replace('_', ' ')}"
+        for (scope, state), count in sorted(found.states.items())
+        if scope != budgets.PLATFORM
+    )
+    cap = app.settings.platform_budget_usd
+    if cap is None:
+        return f"the platform has none{'; ' + others if others else ''}"
+    told = f"{found.platform_share:.0%} of the platform's ${cap:,.2f} are used in this month"
+    if found.platform_state == USED_UP:
+        raise NotWell(
+            f"{told}: analyses on platform credits are skipped",
+            "raise BYOK_PLATFORM_BUDGET_USD, or wait for the next month (UTC)",
+        )
+    return f"{told}{'; ' + others if others else ''}"
+
+
+def _retention(app: App) -> str:
+    since = kept_since(app)
+    with app.database.read() as connection:
+        oldest = retention.oldest(connection)
+    late = {kind: since[kind] - at for kind, at in oldest.items() if at < since[kind] - DAY_MS}
+    if late:
+        kind = max(late, key=lambda name: late[name])
+        raise NotWell(
+            f"{kind.replace('_', ' ')} are kept {late[kind] / DAY_MS:.0f} days too long",
+            "start `byok scheduler`; if one runs, look at its log for `sweep_failed`",
+        )
+    return "nothing is kept longer than the settings say"
+
+
 def _provider(provider: Provider) -> Callable[[App], str]:
     def check(app: App) -> str:
         variable = f"{provider.value.upper()}_BASE_URL"
@@ -216,5 +252,7 @@ _CHECKS = (
     Check("publishers", _sources, ""),
     Check("roles", _roles, "mend the database first"),
     Check("pauses", _pauses, "mend the database first"),
+    Check("budgets", _budgets, "mend the database first"),
+    Check("retention", _retention, "mend the database first"),
     *(Check(provider.value, _provider(provider), "") for provider in Provider),
 )

@@ -217,6 +217,7 @@ class Analyses(TypedDict):
     waiting: dict[str, int]
     oldest_seconds: float
     ended_per_second: dict[str, float | None]
+    answered_without_call_share: float | None
     mean_seconds: float | None
     unknown_attempts: int | None
     tokens_per_second: float | None
@@ -259,6 +260,15 @@ class Lag(TypedDict):
 
 
 @with_config(_STRICT)
+class BudgetCount(TypedDict):
+    """How many budgets are near their cap, or used up, in this month."""
+
+    scope: str
+    state: str
+    budgets: int
+
+
+@with_config(_STRICT)
 class Top(TypedDict):
     """One look at the system; rates are of the interval between two looks."""
 
@@ -271,6 +281,9 @@ class Top(TypedDict):
     providers: list[ProviderNow]
     keys: list[KeyCount]
     lag: list[Lag]
+    kept_too_long_seconds: dict[str, float]
+    budgets: list[BudgetCount]
+    platform_budget_share: float | None
     set_aside: dict[str, int]
     pauses: list[Pause]
 

@@ -12,7 +12,7 @@ from tests.road import Road
 one_road = pytest.mark.parametrize("services", ["sqlite-valkey"], indirect=True)
 PARTS = [
     *("broker", "redis", "clock", "database", "migrations", "master keys", "sealing keys"),
-    *("publishers", "roles", "pauses", "openai", "anthropic"),
+    *("publishers", "roles", "pauses", "budgets", "retention", "openai", "anthropic"),
 ]
 
 

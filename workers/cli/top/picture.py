@@ -69,6 +69,14 @@ def described(app: App, look: Look, since: Since, counted_from: str | None) -> d
             for (provider, status, reason), count in sorted(look.by(gauges.KEYS).items())
         ],
         "lag": _lag(look),
+        "kept_too_long_seconds": {
+            kind: seconds for (kind,), seconds in sorted(look.by(gauges.KEPT_TOO_LONG).items())
+        },
+        "budgets": [
+            {"scope": scope, "state": state, "budgets": int(count)}
+            for (scope, state), count in sorted(look.by(gauges.BUDGETS).items())
+        ],
+        "platform_budget_share": look.value(gauges.PLATFORM_BUDGET),
         "set_aside": {
             f"{queue}: {reason}": int(n)
             for (queue, reason), n in sorted(look.by(gauges.SET_ASIDE).items())
@@ -101,11 +109,22 @@ def _analyses(look: Look, since: Since) -> dict[str, Any]:
             outcome: since.per_second("byok_analyses_total", outcome=outcome)
             for outcome in ("completed", "failed", "skipped")
         },
+        "answered_without_call_share": _answered_without_call(since),
         "mean_seconds": since.mean("byok_analysis_duration_seconds", outcome="completed"),
         "unknown_attempts": _whole(look.value(gauges.UNKNOWN)),
         "tokens_per_second": since.per_second("byok_tokens_total"),
         "cost_usd_per_hour": _times(since.per_second("byok_cost_usd_total"), 3600),
     }
+
+
+def _answered_without_call(since: Since) -> float | None:
+    """What part of the completed were answered by rules or reuse; `None` where none completed."""
+    by = {
+        answer: since.per_second("byok_analyses_total", outcome="completed", answered_by=answer)
+        for answer in ("rules", "reuse", "model")
+    }
+    all_ = sum(rate or 0.0 for rate in by.values())
+    return (all_ - (by["model"] or 0.0)) / all_ if all_ else None
 
 
 def _provider(

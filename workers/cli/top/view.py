@@ -100,6 +100,8 @@ def _analyses(told: dict[str, Any]) -> Table:
     made.add_row("oldest", _age(told["oldest_seconds"]))
     for outcome, rate in told["ended_per_second"].items():
         made.add_row(f"{outcome}/s", _rate(rate))
+    share = told["answered_without_call_share"]
+    made.add_row("by rules or reuse", UNKNOWN if share is None else f"{share:.0%}")
     made.add_row("accepted to completed", _seconds(told["mean_seconds"]))
     made.add_row("lost answers", _count(told["unknown_attempts"]))
     made.add_row("tokens/s", _rate(told["tokens_per_second"]))
@@ -126,6 +128,11 @@ def _lag(told: dict[str, Any]) -> Table:
         made.add_row(f"outbox: {one['outbox']}", _count(one["rows"]), _age(one["oldest_seconds"]))
     if not told["lag"]:
         made.add_row("outbox", "0", "")
+    for kind, seconds in told["kept_too_long_seconds"].items():
+        made.add_row(f"kept too long: {kind.replace('_', ' ')}", "", _age(seconds))
+    for one in told["budgets"]:
+        what = f"budgets, {one['scope']}: {one['state'].replace('_', ' ')}"
+        made.add_row(what, Text(_count(one["budgets"]), "yellow"), "")
     for what, count in told["set_aside"].items():
         made.add_row(f"set aside, {what}", Text(_count(count), "yellow"), "")
     return made
