@@ -116,9 +116,9 @@ def test_html_that_the_library_fails_on_is_stripped_of_its_tags(
     ids=lambda html: html[:16].strip() or "spaces",
 )
 def test_hostile_html_is_quick_and_bounded(html: str) -> None:
-    started = time.monotonic()
+    started = time.thread_time()
     assert len(text_of(html=html)) <= BODY_LIMIT
-    assert time.monotonic() - started < SECONDS
+    assert time.thread_time() - started < SECONDS
 
 
 def test_a_long_text_is_cut_and_the_cut_is_marked() -> None:

@@ -341,10 +341,10 @@ TEN_MB = {
 
 @pytest.mark.parametrize("kind", TEN_MB)
 def test_ten_megabytes_are_cut_quickly_and_the_cut_is_marked(kind: str) -> None:
-    started = time.monotonic()
+    started = time.thread_time()
     mail = read_eml(HEAD + TEN_MB[kind])
     text = body_text(mail)
-    assert time.monotonic() - started < SECONDS
+    assert time.thread_time() - started < SECONDS
     assert sealed_size(mail) < MAX_EVENT_BYTES
     assert (mail.text or mail.html).endswith(CUT)
     assert len(text) <= TEXT_LIMIT
@@ -368,9 +368,9 @@ def test_ten_megabytes_are_cut_quickly_and_the_cut_is_marked(kind: str) -> None:
     ids=["headers", "subject", "quotes", "parts", "messages", "nesting", "folds"],
 )
 def test_ten_megabytes_of_structure_take_no_longer(raw: bytes) -> None:
-    started = time.monotonic()
+    started = time.thread_time()
     mail = read_eml(raw)
-    assert time.monotonic() - started < SECONDS
+    assert time.thread_time() - started < SECONDS
     assert sealed_size(mail) < MAX_EVENT_BYTES
 
 
