@@ -5,6 +5,7 @@ from typing import Any
 
 import promql_parser as promql
 
+from metrics.bounded import BoundedHistogram
 from metrics.document import names_and_labels
 from metrics.instruments import open_instruments
 from metrics.labels import OTHER, Label
@@ -37,7 +38,7 @@ def exported() -> dict[str, Values]:
     for name, labels in names_and_labels().items():
         series[name] = _of(labels)
     for made in open_instruments(None).all():
-        if made.name.endswith("_seconds"):
+        if isinstance(made, BoundedHistogram):
             del series[made.name]
             bounds = frozenset(str(bound) for bound in made.instrument._upper_bounds)
             series[f"{made.name}_bucket"] = _of(made.label_sets, le=bounds)
