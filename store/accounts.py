@@ -143,7 +143,7 @@ def find(connection: Connection, account_id: str) -> Account | None:
     row = connection.execute(
         select(accounts).where(accounts.c.account_id == account_id, ~accounts.c.deleted)
     ).one_or_none()
-    return None if row is None else _account(row)
+    return None if row is None else of_row(row)
 
 
 def highest_revision(connection: Connection, account_id: str) -> int:
@@ -176,7 +176,8 @@ def find_surrogate(connection: Connection, account_id: str) -> str | None:
     return found
 
 
-def _account(row: Row[Any]) -> Account:
+def of_row(row: Row[Any]) -> Account:
+    """The account that a row with all columns of `accounts` tells of."""
     return Account(
         account_id=row.account_id,
         revision=row.revision,

@@ -8,9 +8,11 @@ completion: whoever holds an older number changes no result.
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from sqlalchemy import (
+    CompoundSelect,
     Connection,
     Row,
     Select,
@@ -21,6 +23,7 @@ from sqlalchemy import (
     or_,
     select,
     tuple_,
+    union_all,
     update,
 )
 
@@ -332,11 +335,12 @@ def end_attempt(
     outcome: str,
     provider_request_id: str | None,
     now: int,
+    late: bool = True,
 ) -> bool:
     """End an attempt as `answered`, `failed` or `unknown`; false where it was ended before.
 
     It is `unknown` where the call was sent and its answer was lost, so that it may have been
-    billed. One that was given up as `unknown` is still ended by a late answer.
+    billed. One that was given up as `unknown` is still ended by a `late` answer.
     """
     return bool(
         connection.execute(
@@ -345,7 +349,7 @@ def end_attempt(
                 attempts.c.account_id == account_id,
                 attempts.c.request_id == request_id,
                 attempts.c.attempt == attempt,
-                attempts.c.state.in_(("started", "unknown")),
+                attempts.c.state.in_(("started", "unknown") if late else ("started",)),
             )
             .values(
                 state=state,
@@ -438,21 +442,27 @@ def take_due(connection: Connection, now: int, limit: int, share: int) -> list[t
 
 def held(connection: Connection, account_id: str, reasons: Sequence[str], limit: int) -> list[str]:
     """The account's requests that wait for one of `reasons`, at most `limit`, the oldest first."""
-    found: list[tuple[int, str]] = []
-    for reason in reasons:
-        # One reason at a time: so the index gives them in order, however many wait.
-        rows = connection.execute(
-            select(analyses.c.created_at, analyses.c.request_id)
-            .where(
-                analyses.c.account_id == account_id,
-                analyses.c.state == WAITING,
-                analyses.c.reason == reason,
-            )
-            .order_by(analyses.c.created_at, analyses.c.request_id)
-            .limit(limit)
+    given = {"account": account_id, "most": limit}
+    rows = connection.execute(_held(tuple(reasons)), given)
+    return [request_id for _, request_id in sorted(tuple(row) for row in rows)[:limit]]
+
+
+@cache
+def _held(reasons: tuple[str, ...]) -> CompoundSelect[Any]:
+    # One reason at a time: so the index gives them in order, however many wait.
+    oldest = (
+        select(analyses.c.created_at, analyses.c.request_id)
+        .where(
+            analyses.c.account_id == bindparam("account"),
+            analyses.c.state == WAITING,
+            analyses.c.reason == reason,
         )
-        found.extend((created_at, request_id) for created_at, request_id in rows)
-    return [request_id for _, request_id in sorted(found)[:limit]]
+        .order_by(analyses.c.created_at, analyses.c.request_id)
+        .limit(bindparam("most"))
+        .subquery()
+        for reason in reasons
+    )
+    return union_all(*(select(one) for one in oldest))
 
 
 def lock_waiting(connection: Connection, account_id: str, limit: int) -> list[Request]:

@@ -31,6 +31,14 @@ class StoredKey:
     ciphertext: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class WrappedKey:
+    """A data key as it lies in the store."""
+
+    master_key_id: str
+    wrapped_key: bytes = field(repr=False)
+
+
 def key_aad(account: str, provider: str, key_id: str) -> bytes:
     """What a provider key's ciphertext and data key are bound to."""
     return "\n".join(("byok-key-at-rest", account, provider, key_id)).encode()
@@ -58,6 +66,10 @@ class AccountVault:
         nonce = self.random_bytes(NONCE_BYTES)
         aad = _text_aad(self.account, purpose)
         return nonce + AESGCM(self.data_key).encrypt(nonce, content, aad)
+
+    def decrypt(self, purpose: str, content: bytes) -> bytes:
+        """See `Vault.decrypt`."""
+        return _decrypt(self.data_key, content, _text_aad(self.account, purpose))
 
 
 class Vault:
@@ -110,6 +122,10 @@ class Vault:
         """The account's data key, to be used for many values; it is made as in `encrypt`."""
         return AccountVault(account, self._data_key(connection, account, now), self._random)
 
+    def opened(self, account: str, wrapped: WrappedKey) -> AccountVault:
+        """The account's data key as it was read. Raises `DoesNotOpen` or `MasterKeyMissing`."""
+        return AccountVault(account, self._unwrapped(account, wrapped), self._random)
+
     def encrypt(
         self, connection: Connection, account: str, purpose: str, content: bytes, now: int
     ) -> bytes:
@@ -121,10 +137,10 @@ class Vault:
 
     def decrypt(self, connection: Connection, account: str, purpose: str, content: bytes) -> bytes:
         """Decrypt what `encrypt` made. Raises `DoesNotOpen` or `MasterKeyMissing`."""
-        row = self._find(connection, account)
-        if row is None:
+        data_key = self._find(connection, account)
+        if data_key is None:
             raise DoesNotOpen
-        return _decrypt(row, content, _text_aad(account, purpose))
+        return AccountVault(account, data_key, self._random).decrypt(purpose, content)
 
     def forget(self, connection: Connection, scope: str) -> bool:
         """Destroy the data key of a scope, and so all that is under it; whether there was one."""
@@ -159,8 +175,11 @@ class Vault:
                 data_keys.c.scope == scope
             )
         ).one_or_none()
-        return row and self._master_keys.unwrap(
-            row.master_key_id, row.wrapped_key, scope_aad(scope)
+        return row and self._unwrapped(scope, WrappedKey(row.master_key_id, row.wrapped_key))
+
+    def _unwrapped(self, scope: str, wrapped: WrappedKey) -> bytes:
+        return self._master_keys.unwrap(
+            wrapped.master_key_id, wrapped.wrapped_key, scope_aad(scope)
         )
 
     def _encrypt(self, data_key: bytes, content: bytes, aad: bytes) -> bytes:

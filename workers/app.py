@@ -20,6 +20,7 @@ from store.vault import Vault
 from workers.calls import Calls, LoopThread
 from workers.effects import Effects, SystemEffects, moment
 from workers.health import Health
+from workers.lanes import Lanes
 from workers.lease import Lease
 from workers.masterkeys import open_master_keys
 from workers.pacing import Gate as PacingGate
@@ -160,6 +161,11 @@ class App:
         return Shares(self.settings.analysis_threads, self.effects.monotonic)
 
     @cached_property
+    def lanes(self) -> Lanes:
+        """How many of this process's threads work on analyses at once."""
+        return Lanes()
+
+    @cached_property
     def lease(self) -> Lease:
         """This process's lease, on a connection of its own: it must not wait for work."""
         return Lease(
@@ -185,9 +191,13 @@ class App:
 
     def emit(self, connection: Connection, data: EventData, *, account: str) -> None:
         """Put an out-event into the outbox, in the caller's transaction."""
-        envelope = self.envelope(data, account=account, signed=False)
-        row = outbox.OutboxRow(envelope.id, envelope.to_json())
+        row = self.out_event(data, account=account)
         outbox.add(connection, outbox.EVENT, [row], self.effects.now_ms())
+
+    def out_event(self, data: EventData, *, account: str) -> outbox.OutboxRow:
+        """An out-event as it goes into the outbox."""
+        envelope = self.envelope(data, account=account, signed=False)
+        return outbox.OutboxRow(envelope.id, envelope.to_json())
 
     def envelope(self, data: EventData, *, account: str, signed: bool) -> Envelope:
         """An event from the workers themselves; `signed` where workers are to read it."""

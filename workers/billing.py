@@ -1,24 +1,42 @@
 """A ledger row for what was billed, or for an operation that needed no provider."""
 
+from dataclasses import dataclass
 from functools import partial
 
 from sqlalchemy import Connection
 
-from events import Provider
+from events import CallUsage, Provider
 from metrics.instruments import Instruments
 from store import accounts, ledger, outbox
 from store.engine import after_commit
 from workers.app import App
 from workers.pricing import PRICE_VERSION, Price, listed_model, price_of
-from workers.providers.port import Tokens
+from workers.providers.port import Answer, Tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Whose a ledger row is: the account's name in the ledger, and the time zone of its days."""
+
+    surrogate: str
+    timezone: str
+
+
+def owner_of(app: App, connection: Connection, account: accounts.Account | None) -> Owner:
+    """Whose rows are the account's.
+
+    One that is deleted meanwhile gets a surrogate that nothing leads to.
+    """
+    if account is None:
+        return Owner(app.effects.new_id(), "UTC")
+    surrogate = accounts.surrogate_of(connection, account.account_id, app.effects.new_id)
+    return Owner(surrogate, account.timezone)
 
 
 def ledger_row(
     app: App,
-    connection: Connection,
+    owner: Owner,
     *,
-    account: accounts.Account | None,
-    account_id: str,
     kind: str,
     request_id: str,
     attempt: int,
@@ -32,25 +50,17 @@ def ledger_row(
     tokens: Tokens,
     provider_request_id: str | None,
 ) -> ledger.LedgerRow:
-    """The row, priced and dated now.
-
-    An account that is deleted meanwhile gets a surrogate that nothing leads to.
-    """
+    """The row, priced and dated now."""
     now = app.effects.now_ms()
     price = (
         price_of(Provider(provider), model, tokens, now)
         if provider and model
         else Price(0, priced=True)
     )
-    if account is None:
-        surrogate, day = app.effects.new_id(), accounts.local_date("UTC", now)
-    else:
-        surrogate = accounts.surrogate_of(connection, account_id, app.effects.new_id)
-        day = account.local_date(now)
     return ledger.LedgerRow(
         id=app.effects.new_id(),
         kind=kind,
-        surrogate=surrogate,
+        surrogate=owner.surrogate,
         request_id=request_id,
         attempt=attempt,
         operation=operation,
@@ -70,20 +80,41 @@ def ledger_row(
         price_version=PRICE_VERSION,
         provider_request_id=provider_request_id,
         at=now,
-        local_date=day,
+        local_date=accounts.local_date(owner.timezone, now),
     )
 
 
 def record(app: App, connection: Connection, row: ledger.LedgerRow) -> None:
     """Put the row into the outbox, from where the aggregator gets it."""
-    entry = outbox.OutboxRow(row.id, row.to_json())
-    outbox.add(connection, outbox.USAGE, [entry], app.effects.now_ms())
+    outbox.add(connection, outbox.USAGE, [entry_of(row)], app.effects.now_ms())
+    after_commit(connection, partial(count, app.instruments, row))
+
+
+def entry_of(row: ledger.LedgerRow) -> outbox.OutboxRow:
+    """The row as it goes into the outbox."""
+    return outbox.OutboxRow(row.id, row.to_json())
+
+
+def call_usage(answer: Answer, billed: ledger.LedgerRow | None, seconds: float) -> CallUsage:
+    """What a call used and cost, as its result tells it."""
+    tokens = answer.tokens
+    return CallUsage(
+        input_tokens=tokens.input,
+        cached_read_tokens=tokens.cached_read,
+        cache_write_tokens=tokens.cache_write,
+        cached_share=ledger.cached_share(tokens.cached_read, tokens.input),
+        output_tokens=tokens.output,
+        reasoning_tokens=tokens.reasoning,
+        cost_nano_usd=billed.cost_nano_usd if billed else 0,
+        priced=billed is None or billed.priced,
+        latency_ms=round(seconds * 1000),
+    )
+
+
+def count(instruments: Instruments, row: ledger.LedgerRow) -> None:
+    """Count what was billed."""
     if row.kind == ledger.NONE:
         return
-    after_commit(connection, partial(_count, app.instruments, row))
-
-
-def _count(instruments: Instruments, row: ledger.LedgerRow) -> None:
     model = listed_model(Provider(row.provider), row.model)
     tokens, cached = instruments.tokens, instruments.cached_tokens
     tokens.labels(row.provider, model, row.credential, "input").inc(row.input_tokens)

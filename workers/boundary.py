@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
@@ -22,6 +22,8 @@ from workers.lease import LeaseLost
 from workers.refusals import answer_claim, set_aside
 
 log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
 
 Handler = Callable[[App, Envelope, Any], None]
 """Acts on an event: the app, the envelope, and its data, already of the type it is paired with."""
@@ -79,7 +81,9 @@ def put_aside(app: App, queue: str, raw: object, refused: EventRefused) -> None:
             patiently(app, lambda: set_aside(app, queue, raw, refused))
         except EventRefused:
             # Not even that can be written; the wrong master keys would do it.
-            if app.effects.wait(LONGEST_PAUSE, app.stopping):
+            with app.lanes.resting():
+                stops = app.effects.wait(LONGEST_PAUSE, app.stopping)
+            if stops:
                 raise Stopping from None
         else:
             return
@@ -164,13 +168,15 @@ def patiently(app: App, act: Callable[[], None]) -> None:
             _warn_of_outage(app, error)
         else:
             return
-        if app.effects.wait(pause, app.stopping):
+        with app.lanes.resting():
+            stops = app.effects.wait(pause, app.stopping)
+        if stops:
             raise Stopping
         pause = min(2 * pause, LONGEST_PAUSE)
 
 
-def persistently(app: App, act: Callable[[], None]) -> None:
-    """Run `act`, which writes down what cannot be had again, until it has run.
+def persistently(app: App, act: Callable[[], T]) -> T:
+    """Run `act`, which writes down what cannot be had again, until it has run; what it returns.
 
     While the database is away it is run again, also when the worker is to stop: what was paid
     for is not thrown away, unless that takes longer than `DRAIN_SECONDS` from there. Raises
@@ -181,19 +187,18 @@ def persistently(app: App, act: Callable[[], None]) -> None:
     give_up: float | None = None
     while True:
         try:
-            act()
+            return act()
         except Exception as error:  # noqa: BLE001 -- as in `patiently`
             if not is_unavailable(error):
                 raise _internal(app, error) from None
             _warn_of_outage(app, error)
-        else:
-            return
         now = app.effects.monotonic()
         if app.stopping.is_set():
             give_up = give_up if give_up is not None else now + DRAIN_SECONDS
             if now >= give_up:
                 raise Stopping
-        app.effects.wait(pause, never)
+        with app.lanes.resting():
+            app.effects.wait(pause, never)
         pause = min(2 * pause, LONGEST_PAUSE)
 
 

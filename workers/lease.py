@@ -44,10 +44,18 @@ class Lease:
 
         Raises `LeaseLost` where the lease ran out, or may have.
         """
+        process_id = self.name()
+        if not leases.hold(connection, process_id):
+            raise LeaseLost
+        return process_id
+
+    def name(self) -> str:
+        """The process id to work under; whether it was taken over is not asked.
+
+        Raises `LeaseLost` where the lease was not renewed in time.
+        """
         process_id = self._process_id
         if not self.is_held():
-            raise LeaseLost
-        if not leases.hold(connection, process_id):
             raise LeaseLost
         return process_id
 

@@ -34,11 +34,13 @@ def register(broker: Broker, app: App) -> None:
 
     @actor(broker=broker, queue_name=ANALYSES_QUEUE, actor_name=actor_of(ANALYSES_QUEUE))
     def analyses_event(*arguments: object) -> None:
-        take_event(app, HANDLERS, arguments)
+        with app.lanes.working():
+            take_event(app, HANDLERS, arguments)
 
     @actor(broker=broker, queue_name=ANALYSES_QUEUE, actor_name=RESUME_ACTOR)
     def resume_analysis(*arguments: object) -> None:
-        take(app, ANALYSES_QUEUE, RESUME_ACTOR, arguments, resume)
+        with app.lanes.working():
+            take(app, ANALYSES_QUEUE, RESUME_ACTOR, arguments, resume)
 
 
 def _defer(broker: RedisWorkerBroker, app: App) -> None:
@@ -62,7 +64,8 @@ def _defer(broker: RedisWorkerBroker, app: App) -> None:
         for message in messages:
             wait.observe(max(0, app.effects.now_ms() - message.message_timestamp) / 1000)
         try:
-            take_in(app, HANDLERS, [message.args for message in messages])
+            with app.lanes.working():
+                take_in(app, HANDLERS, [message.args for message in messages])
             broker.acknowledge(ANALYSES_QUEUE, messages)
         except Stopping:
             deferral.put_back(messages)

@@ -1,53 +1,22 @@
 """Completing an attempt: one commit, fenced by the attempt's number."""
 
-from dataclasses import dataclass, field
-from typing import Literal
-
 import structlog
 from sqlalchemy import Connection
 
-from events import CallUsage, FallbackUsed, Operation, Provider
-from store import accounts, analyses, cooldowns, gate, keys, ledger
+from events import FallbackUsed
+from store import accounts, analyses, calls, cooldowns, gate, keys, ledger, outbox
 from store.engine import after_commit
-from workers.analyses import ending, retry, spending
-from workers.analyses.operations import AnswerOffVocabulary, Result, operation_of
+from workers.analyses import ending, retry, spending, texts
+from workers.analyses.attempt import KEY_UNREADABLE, Sent, Straight, Success
+from workers.analyses.operations import AnswerOffVocabulary, operation_of
 from workers.analyses.operations.freetext import held_against
 from workers.app import App
-from workers.billing import ledger_row, record
+from workers.billing import Owner, call_usage, count, entry_of, ledger_row, owner_of, record
 from workers.keychanges import announce, cause_of
-from workers.providers.port import Answer, Failure, OutcomeClass, Question
+from workers.providers.port import Answer, Failure, OutcomeClass, Question, Tokens
 from workers.settings import UnknownAttempts
 
 log = structlog.get_logger(__name__)
-
-KEY_UNREADABLE = "key_unreadable"
-"""The code of an attempt that was not sent because the stored key does not open."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sent:
-    """An attempt that was claimed, as its completion needs to know it."""
-
-    account_id: str
-    request_id: str
-    operation: Operation
-    provider: Provider
-    model: str
-    key_id: str | None
-    key_revision: int | None
-    key_validation: int | None
-    """The number of the key's last validation when the attempt was claimed."""
-    fallback: str | None
-    attempt: int
-    budgeted: bool = False
-    """Whether what the call may cost is reserved of a budget."""
-    reuse_digest: bytes | None = field(default=None, repr=False)
-    """What the result may be reused for: by what was asked, so it is fixed when that is."""
-
-    @property
-    def credential(self) -> Literal["byok", "platform"]:
-        """Whose key pays."""
-        return "byok" if self.key_id else "platform"
 
 
 def complete(
@@ -56,13 +25,27 @@ def complete(
     question: Question | None,
     outcome: Answer | Failure,
     seconds: float,
-) -> None:
+    seen: Straight | None = None,
+) -> bool:
     """Write what came of an attempt: result or retry, credit, ledger, key, out-event.
 
-    `question` is what was asked, `None` where nothing was. An attempt that is no longer the
-    request's current one is billed and changes nothing else.
+    `question` is what was asked, `None` where nothing was; `seen` what its claim has read. An
+    attempt that is no longer the request's current one is billed and changes nothing else.
+    Whether others of the account's requests may have waited for their turn when it was written.
     """
     checked = _check(sent, question, outcome)
+    if seen is not None and isinstance(checked, Success):
+        finished = _finish(app, sent, seen, checked, seconds)
+        if finished is not None:
+            _observe(app, sent, outcome, checked, seconds)
+            return finished.others_wait
+    _complete_by_steps(app, sent, outcome, checked, seconds)
+    return True
+
+
+def _complete_by_steps(
+    app: App, sent: Sent, outcome: Answer | Failure, checked: Success | Failure, seconds: float
+) -> None:
     now = app.effects.now_ms()
     with app.shares.transaction(sent.account_id), app.database.write() as connection:
         if _tells_of_key(sent, checked):
@@ -94,6 +77,64 @@ def complete(
         else:
             _setback(app, connection, sent, request, checked, now)
     _observe(app, sent, outcome, checked, seconds)
+
+
+def _finish(
+    app: App, sent: Sent, seen: Straight, success: Success, seconds: float
+) -> calls.Finished | None:
+    """Write a result straight away; `None` where that is not possible, and nothing is written."""
+    if sent.budgeted or seen.request.budget_held:
+        return None
+    request, found = seen.request, _found(success)
+    row = _billed_row(app, sent, seen.owner, success.answer, success.answer.tokens, completes=True)
+    usage = call_usage(success.answer, row, seconds)
+    told = ending.completed(
+        app, request, found, by="model", credential=sent.credential, usage=usage
+    )
+    events = [*_fallback_used(sent), told.event]
+    text = None
+    if found.texts:
+        vault = app.vault.opened(sent.account_id, seen.data_key)
+        text = texts.encrypted(vault, sent.request_id, found.texts)
+    end = calls.Finish(
+        account_id=sent.account_id,
+        request_id=sent.request_id,
+        attempt=sent.attempt,
+        provider_request_id=success.answer.request_id,
+        credential=sent.credential,
+        key_id=sent.key_id,
+        key_revision=sent.key_revision,
+        credit_period_at=request.credit_period_at,
+        result=found.signals,
+        usage=usage.model_dump(),
+        prompt_version=told.prompt_version,
+        result_text=text,
+        reuse_digest=sent.reuse_digest,
+        outbox=[
+            (outbox.USAGE, entry_of(row)),
+            *((outbox.EVENT, app.out_event(e, account=sent.account_id)) for e in events),
+        ],
+        now=app.effects.now_ms(),
+    )
+    with app.shares.transaction(sent.account_id), app.database.brief() as connection:
+        finished = calls.finish(connection, end, seen.account_version)
+    if finished is None:
+        return None
+    count(app.instruments, row)
+    told.count(app)
+    if sent.fallback is not None:
+        app.instruments.fallbacks.labels(sent.provider.value, sent.fallback).inc()
+    return finished
+
+
+def _found(success: Success) -> ending.Found:
+    return ending.Found(signals=success.result.signals(), texts=success.result.texts())
+
+
+def _fallback_used(sent: Sent) -> list[FallbackUsed]:
+    if sent.fallback is None:
+        return []
+    return [FallbackUsed(request_id=sent.request_id, provider=sent.provider, reason=sent.fallback)]
 
 
 def abandon(app: App, sent: Sent) -> None:
@@ -179,14 +220,6 @@ def _end_attempt(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Success:
-    """An answer that fits the schema and the vocabulary."""
-
-    answer: Answer
-    result: Result
-
-
 def _check(sent: Sent, question: Question | None, outcome: Answer | Failure) -> Success | Failure:
     if isinstance(outcome, Failure):
         return outcome
@@ -216,33 +249,18 @@ def _succeed(
     billed: ledger.LedgerRow | None,
     seconds: float,
 ) -> None:
-    if sent.fallback is not None:
-        fallbacks = app.instruments.fallbacks.labels(sent.provider.value, sent.fallback)
+    for event in _fallback_used(sent):
+        fallbacks = app.instruments.fallbacks.labels(sent.provider.value, event.reason)
         after_commit(connection, fallbacks.inc)
-        app.emit(
-            connection,
-            FallbackUsed(request_id=sent.request_id, provider=sent.provider, reason=sent.fallback),
-            account=sent.account_id,
-        )
-    tokens = success.answer.tokens
+        app.emit(connection, event, account=sent.account_id)
     ending.finish_completed(
         app,
         connection,
         request,
-        ending.Found(signals=success.result.signals(), texts=success.result.texts()),
+        _found(success),
         by="model",
         credential=sent.credential,
-        usage=CallUsage(
-            input_tokens=tokens.input,
-            cached_read_tokens=tokens.cached_read,
-            cache_write_tokens=tokens.cache_write,
-            cached_share=ledger.cached_share(tokens.cached_read, tokens.input),
-            output_tokens=tokens.output,
-            reasoning_tokens=tokens.reasoning,
-            cost_nano_usd=billed.cost_nano_usd if billed else 0,
-            priced=billed is None or billed.priced,
-            latency_ms=round(seconds * 1000),
-        ),
+        usage=call_usage(success.answer, billed, seconds),
         reuse_digest=sent.reuse_digest,
     )
     # A credit held for an earlier platform attempt is given back where an own key completed it.
@@ -347,11 +365,24 @@ def _bill(
     """Whatever the provider billed is on the ledger, whether its answer is of use or not."""
     if outcome.tokens is None:
         return None
-    row = ledger_row(
+    owner = owner_of(app, connection, account)
+    row = _billed_row(app, sent, owner, outcome, outcome.tokens, completes=completes)
+    record(app, connection, row)
+    return row
+
+
+def _billed_row(
+    app: App,
+    sent: Sent,
+    owner: Owner,
+    outcome: Answer | Failure,
+    tokens: Tokens,
+    *,
+    completes: bool,
+) -> ledger.LedgerRow:
+    return ledger_row(
         app,
-        connection,
-        account=account,
-        account_id=sent.account_id,
+        owner,
         kind=ledger.CALL,
         request_id=sent.request_id,
         attempt=sent.attempt,
@@ -362,11 +393,9 @@ def _bill(
         credential=sent.credential,
         key_id=sent.key_id,
         fallback_reason=sent.fallback,
-        tokens=outcome.tokens,
+        tokens=tokens,
         provider_request_id=outcome.request_id,
     )
-    record(app, connection, row)
-    return row
 
 
 def _observe(

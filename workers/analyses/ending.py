@@ -26,7 +26,7 @@ from store.engine import after_commit
 from workers.analyses import spending, texts
 from workers.analyses.operations import operation_of
 from workers.app import App
-from workers.billing import ledger_row, record
+from workers.billing import ledger_row, owner_of, record
 from workers.providers.port import Tokens
 
 
@@ -135,9 +135,7 @@ def complete_without_call(
     """Complete a request by rules or by reuse, without a provider: cost 0, no credit."""
     row = ledger_row(
         app,
-        connection,
-        account=account,
-        account_id=account.account_id,
+        owner_of(app, connection, account),
         kind=ledger.NONE,
         request_id=request.request_id,
         attempt=request.attempt,
@@ -157,6 +155,65 @@ def complete_without_call(
     release_credit(connection, request, spent=False)
 
 
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """How a request completes: what is told of it, and what is counted."""
+
+    event: AnalysisCompleted
+    request: analyses.Request
+
+    @property
+    def prompt_version(self) -> str | None:
+        """The wording that the result answers; `None` where nobody was asked."""
+        return self.event.provenance.prompt_version
+
+    def count(self, app: App) -> None:
+        """Count it, once it is written."""
+        provenance = self.event.provenance
+        credential, by = provenance.credential, provenance.by
+        _count(app, self.request, analyses.COMPLETED, "", credential, by)
+
+
+def completed(
+    app: App,
+    request: analyses.Request,
+    found: Found,
+    *,
+    by: Literal["model", "rules", "reuse"],
+    credential: Literal["byok", "platform", "none"],
+    usage: CallUsage,
+) -> Completed:
+    """A request with its result, and where that comes from."""
+    account, request_id = request.account_id, request.request_id
+    version = None
+    if by == "model":
+        version = request.prompt_version
+    elif by == "reuse":
+        # The same as that of the result that is reused: its digest covers the version.
+        version = operation_of(Operation(request.operation)).prompt_version
+    called = request if by == "model" else None
+    provenance = Provenance(
+        by=by,
+        credential=credential,
+        key_id=called and called.key_id,
+        provider=Provider(called.provider) if called and called.provider else None,
+        model=called and called.model,
+        fallback_reason=called and called.fallback_reason,
+        prompt_version=version,
+        attempts=request.attempt,
+        usage=usage,
+        reused_from=found.reused_from,
+    )
+    event = AnalysisCompleted(
+        request_id=request_id,
+        operation=Operation(request.operation),
+        result=dict(found.signals),
+        sealed_text=texts.sealed(app, account, request_id, found.texts),
+        provenance=provenance,
+    )
+    return Completed(event, request)
+
+
 def finish_completed(
     app: App,
     connection: Connection,
@@ -174,12 +231,7 @@ def finish_completed(
     """
     account, request_id = request.account_id, request.request_id
     _release_budget(connection, request)
-    version = None
-    if by == "model":
-        version = request.prompt_version
-    elif by == "reuse":
-        # The same as that of the result that is reused: its digest covers the version.
-        version = operation_of(Operation(request.operation)).prompt_version
+    told = completed(app, request, found, by=by, credential=credential, usage=usage)
     analyses.finish(
         connection,
         request,
@@ -190,35 +242,12 @@ def finish_completed(
         credential=credential,
         result=found.signals,
         usage=usage.model_dump(),
-        prompt_version=version,
+        prompt_version=told.prompt_version,
         result_text=texts.stored(app, connection, account, request_id, found.texts),
         reuse_digest=reuse_digest,
     )
-    called = request if by == "model" else None
-    provenance = Provenance(
-        by=by,
-        credential=credential,
-        key_id=called and called.key_id,
-        provider=Provider(called.provider) if called and called.provider else None,
-        model=called and called.model,
-        fallback_reason=called and called.fallback_reason,
-        prompt_version=version,
-        attempts=request.attempt,
-        usage=usage,
-        reused_from=found.reused_from,
-    )
-    app.emit(
-        connection,
-        AnalysisCompleted(
-            request_id=request_id,
-            operation=Operation(request.operation),
-            result=dict(found.signals),
-            sealed_text=texts.sealed(app, account, request_id, found.texts),
-            provenance=provenance,
-        ),
-        account=account,
-    )
-    _count(app, connection, request, analyses.COMPLETED, "", credential, by)
+    app.emit(connection, told.event, account=account)
+    after_commit(connection, partial(told.count, app))
 
 
 def release_credit(connection: Connection, request: analyses.Request, *, spent: bool) -> None:
@@ -242,22 +271,15 @@ def _end(
     _release_budget(connection, request)
     analyses.finish(connection, request, state=state, reason=reason, now=app.effects.now_ms())
     release_credit(connection, request, spent=False)
-    _count(app, connection, request, state, reason, request.credential or "none", "none")
+    credential = request.credential or "none"
+    after_commit(connection, partial(_count, app, request, state, reason, credential, "none"))
 
 
 def _count(
-    app: App,
-    connection: Connection,
-    request: analyses.Request,
-    state: str,
-    reason: str,
-    credential: str,
-    by: str,
+    app: App, request: analyses.Request, state: str, reason: str, credential: str, by: str
 ) -> None:
     told = app.instruments
-    ended = told.analyses.labels(request.operation, state, reason, credential, by)
-    took = told.analysis_seconds.labels(request.operation, state)
+    told.analyses.labels(request.operation, state, reason, credential, by).inc()
+    told.verdicts.labels(verdict_of(state, reason)).inc()
     seconds = (app.effects.now_ms() - request.created_at) / 1000
-    after_commit(connection, ended.inc)
-    after_commit(connection, told.verdicts.labels(verdict_of(state, reason)).inc)
-    after_commit(connection, partial(took.observe, seconds))
+    told.analysis_seconds.labels(request.operation, state).observe(seconds)

@@ -16,6 +16,7 @@ from events import MailInput, Operation, Provider
 from events.analyses import AnalysisInput
 from store import accounts, analyses
 from store.masterkeys import DoesNotOpen
+from store.vault import AccountVault
 from workers.analyses import texts
 from workers.analyses.categories import own_categories
 from workers.analyses.characters import clean
@@ -38,9 +39,9 @@ def content_of(given: AnalysisInput) -> bytes:
 
 def digest_of(
     app: App,
-    connection: Connection,
+    vault: AccountVault,
     account: accounts.Account,
-    request: analyses.Request,
+    request: analyses.NewRequest | analyses.Request,
     content: bytes,
 ) -> bytes | None:
     """What a result of this request may be reused for; `None` where reuse is switched off."""
@@ -58,8 +59,12 @@ def digest_of(
         own if operation.uses_categories else None,
         content.hex(),
     ]
-    told = json.dumps(question, sort_keys=True).encode()
-    return app.vault.digest(connection, account.account_id, told, app.effects.now_ms())
+    return vault.digest(json.dumps(question, sort_keys=True).encode())
+
+
+def reusable_from(app: App) -> int:
+    """What was finished before this moment (Unix ms) is not reused."""
+    return app.effects.now_ms() - int(app.settings.reuse_hours * _HOUR_MS)
 
 
 def earlier(
@@ -68,7 +73,7 @@ def earlier(
     """The newest result for `digest` that is not too old, where there is one."""
     if digest is None:
         return None
-    oldest = app.effects.now_ms() - int(app.settings.reuse_hours * _HOUR_MS)
+    oldest = reusable_from(app)
     source = analyses.find_reusable(connection, request.account_id, digest, oldest)
     if source is None:
         return None

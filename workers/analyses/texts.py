@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 
 from events.sealing import seal_text
 from store.analyses import text_purpose
+from store.vault import AccountVault
 from workers.app import App
 
 
@@ -20,8 +21,12 @@ def stored(
     """The texts as they lie in the store; `None` where there are none."""
     if not texts:
         return None
-    now = app.effects.now_ms()
-    return app.vault.encrypt(connection, account, text_purpose(request_id), _json(texts), now)
+    return encrypted(app.vault.of(connection, account, app.effects.now_ms()), request_id, texts)
+
+
+def encrypted(vault: AccountVault, request_id: str, texts: Mapping[str, str]) -> bytes:
+    """The texts as they lie in the store, with the account's data key in hand."""
+    return vault.encrypt(text_purpose(request_id), _json(texts))
 
 
 def opened(

@@ -16,7 +16,7 @@ from store.engine import after_commit
 from store.masterkeys import DoesNotOpen, MasterKeyMissing, MasterKeyUnavailable
 from store.vault import StoredKey
 from workers.app import App
-from workers.billing import ledger_row, record
+from workers.billing import ledger_row, owner_of, record
 from workers.boundary import persistently
 from workers.keychanges import announce, cause_of
 from workers.keys.schedule import NO_QUOTA, next_look, period_ms
@@ -253,9 +253,7 @@ def _bill(app: App, connection: Connection, key: keys.KeyRecord, outcome: Proof 
         return
     row = ledger_row(
         app,
-        connection,
-        account=accounts.find(connection, key.account_id),
-        account_id=key.account_id,
+        owner_of(app, connection, accounts.find(connection, key.account_id)),
         kind=ledger.PROBE,
         request_id=_probe_of(key).request_id,
         attempt=key.validation_no,

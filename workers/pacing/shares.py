@@ -46,6 +46,7 @@ class Shares:
         self._taken: Counter[str] = Counter()
         self._held_until: dict[str, float] = {}
         self._picked: set[tuple[str, str]] = set()
+        self._waiting: set[str] = set()
         self._lines: dict[str, _Line] = {}
 
     def enter(self, account: str) -> bool:
@@ -67,6 +68,22 @@ class Shares:
         """Whether `enter` would give a place."""
         with self._lock:
             return self._taken[account] < self.limit
+
+    def note_waiting(self, account: str) -> None:
+        """Note that a request of the account waits for its turn, once that is written.
+
+        Where nothing of the account is under way here, nobody would ask.
+        """
+        with self._lock:
+            if self._taken[account]:
+                self._waiting.add(account)
+
+    def were_waiting(self, account: str) -> bool:
+        """Whether that was noted since this was asked before."""
+        with self._lock:
+            noted = account in self._waiting
+            self._waiting.discard(account)
+            return noted
 
     def hold(self, account: str, seconds: float) -> None:
         """Note that the account's calls get no permit for so long."""

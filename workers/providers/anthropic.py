@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx2
 from anthropic import AsyncAnthropic, DefaultAioHttpClient, transform_schema
+from anthropic._base_client import get_platform
 from pydantic import BaseModel, SecretStr
 
 from events.keys import Provider
@@ -81,6 +82,7 @@ class AnthropicClient:
             http_client=http
             or open_http(DefaultAioHttpClient, base_url=base_url, max_in_flight=max_in_flight),
         )
+        self._platform = get_platform()
         refuse_foreign_credentials(self._sdk.default_headers, "ANTHROPIC_CUSTOM_HEADERS")
 
     async def ask(self, key: SecretStr, question: Question) -> Answer | Failure:
@@ -149,7 +151,10 @@ class AnthropicClient:
 
     def _with(self, key: SecretStr) -> AsyncAnthropic:
         """A light copy that carries `key`, on the same connections."""
-        return self._sdk.with_options(api_key=key.get_secret_value())
+        copy = self._sdk.with_options(api_key=key.get_secret_value())
+        # Each copy would ask in another thread what machine this is, before its one call.
+        copy._platform = self._platform
+        return copy
 
     async def _list_models(self, key: SecretStr) -> Proof | Failure:
         async def call() -> Any:

@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx2
 from openai import AsyncOpenAI, DefaultAioHttpClient, pydantic_function_tool
+from openai._base_client import get_platform
 from pydantic import BaseModel, SecretStr
 
 from events.keys import Provider
@@ -80,6 +81,7 @@ class OpenAIClient:
             http_client=http
             or open_http(DefaultAioHttpClient, base_url=base_url, max_in_flight=max_in_flight),
         )
+        self._platform = get_platform()
         refuse_foreign_credentials(self._sdk.default_headers, "OPENAI_CUSTOM_HEADERS")
 
     async def ask(self, key: SecretStr, question: Question) -> Answer | Failure:
@@ -148,6 +150,8 @@ class OpenAIClient:
         # Each copy reads `OPENAI_ORG_ID` and `OPENAI_PROJECT_ID` anew. They are the operator's:
         # OpenAI refuses a user's key that comes with an organization not its own.
         copy.organization = copy.project = None
+        # Each copy would ask in another thread what machine this is, before its one call.
+        copy._platform = self._platform
         return copy
 
     async def _list_models(self, key: SecretStr) -> Proof | Failure:

@@ -66,6 +66,9 @@ class Alive:
     def holder(self, connection: Connection) -> str:
         return "process-1"
 
+    def name(self) -> str:
+        return "process-1"
+
 
 @pytest.fixture
 def app(app: App) -> App:

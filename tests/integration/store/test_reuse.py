@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Literal
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import Connection, update
 
 from events import CallUsage, MailInput
 from store import accounts, analyses, erasure
@@ -53,9 +53,17 @@ def requested(app: App, request_id: str, operation: str = "summarize") -> Reques
         return found
 
 
+def digest_of(
+    app: App, connection: Connection, account: accounts.Account, request: Request, content: bytes
+) -> bytes | None:
+    """What a result of the request may be reused for, under the account's data key."""
+    vault = app.vault.of(connection, account.account_id, app.effects.now_ms())
+    return reuse.digest_of(app, vault, account, request, content)
+
+
 def digest(app: App, request: Request, mail: MailInput = MAIL) -> bytes | None:
     with app.database.write() as connection:
-        return reuse.digest_of(app, connection, ACCOUNT, request, reuse.content_of(mail))
+        return digest_of(app, connection, ACCOUNT, request, reuse.content_of(mail))
 
 
 def answered(app: App, request: Request, by: Literal["model", "reuse"] = "model") -> None:
@@ -78,7 +86,7 @@ def found(app: App, request_id: str = "again") -> Found | None:
     """What answers an identical request now."""
     request = requested(app, f"{request_id}-{app.effects.new_id()}")
     with app.database.write() as connection:
-        asked = reuse.digest_of(app, connection, ACCOUNT, request, reuse.content_of(MAIL))
+        asked = digest_of(app, connection, ACCOUNT, request, reuse.content_of(MAIL))
         return reuse.earlier(app, connection, request, asked)
 
 
@@ -187,5 +195,5 @@ def test_a_digest_is_of_the_account_the_operation_the_provider_the_model_and_the
             replace(ACCOUNT, custom_categories=({"key": "mine", "confidence_threshold": 70},)),
             replace(ACCOUNT, category_overrides=({"key": "work", "enabled": False},)),
         ):
-            digests.add(reuse.digest_of(app, connection, account, request, content))
+            digests.add(digest_of(app, connection, account, request, content))
     assert len(digests) == 8

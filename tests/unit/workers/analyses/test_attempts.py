@@ -113,6 +113,9 @@ class Held:
             raise LeaseLost
         return self.process_id
 
+    def name(self) -> str:
+        return self.process_id
+
 
 @dataclass
 class Desk:

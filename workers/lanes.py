@@ -1,0 +1,47 @@
+"""Lanes: how many threads of a process work at once.
+
+An analysis is half a second of waiting for its provider, so hundreds of threads are under way; but
+only one of them can run Python at a time. Where all that have something to do are let run, each
+hands the interpreter's lock to the next after every statement, and these hand-overs cost more than
+the work itself. So a thread works in a lane, and gives it back while it waits for its provider.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+LANES = 8
+"""Enough for each to wait for a round trip of the database now and then. Measured with 256 threads
+on two cores: CPU per analysis is the same with 4 and 16, and half as much again with no bound."""
+
+
+class Lanes:
+    """`count` lanes, taken in turn."""
+
+    def __init__(self, count: int = LANES) -> None:
+        self._free = threading.Semaphore(count)
+        self._mine = threading.local()
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """Work in a lane, once one is free."""
+        with self._free:
+            self._mine.taken = True
+            try:
+                yield
+            finally:
+                self._mine.taken = False
+
+    @contextmanager
+    def resting(self) -> Iterator[None]:
+        """Let others have this thread's lane while it waits, if it is in one."""
+        if not getattr(self._mine, "taken", False):
+            yield
+            return
+        self._mine.taken = False
+        self._free.release()
+        try:
+            yield
+        finally:
+            self._free.acquire()
+            self._mine.taken = True
