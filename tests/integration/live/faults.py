@@ -5,9 +5,11 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import count
 
 import psutil
 from sqlalchemy import select, update
+from sqlalchemy.sql.elements import ColumnElement
 
 from events import (
     AccountDeleted,
@@ -17,13 +19,18 @@ from events import (
     Provider,
     ProviderChoice,
 )
-from store.schema import data_keys, provider_keys
+from store import budgets, months, pauses
+from store.accounts import NANO
+from store.schema import analyses, budget_months, data_keys, provider_keys
+from store.statements import insert_ignore
 from tests.integration.process.running import Up, until
-from tests.road import GOOD_ANTHROPIC, GOOD_OPENAI
+from tests.road import GOOD_ANTHROPIC, GOOD_OPENAI, MAIL
 from workers.settings import SANDBOX_PLATFORM_KEYS
 
 MANY_KEYS = 12
 PLENTY = 30
+PLATFORM_BUDGET_USD = 1_000
+DAY_MS = 24 * 3600 * 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +56,7 @@ def prepare(up: Up) -> None:
     ]
     for name in names:
         road.account(name, credits=None, consent=name != "silent")
+    road.account("thrifty", credits=None, budget_usd="0")
     road.give_key(GOOD_OPENAI, "acme")
     road.give_key(GOOD_ANTHROPIC, "acme")
     road.give_key(f"{GOOD_ANTHROPIC}-busy", "busy")
@@ -70,14 +78,20 @@ def prepare(up: Up) -> None:
 
 @contextmanager
 def load(up: Up) -> Iterator[None]:
-    """An account that asks for an analysis five times a second, whatever else happens."""
+    """An account that asks for an analysis five times a second, whatever else happens.
+
+    Every fifth is about a mail that it has asked about before.
+    """
     stop = threading.Event()
     ask = up.road.ask
 
     def go_on() -> None:
-        while not stop.wait(0.2):
+        for number in count():
+            if stop.wait(0.2):
+                return
             with suppress(BrokerAway):
-                ask("busy", provider=ProviderChoice.ANTHROPIC)
+                again = None if number % 5 else MAIL
+                ask("busy", mail=again, provider=ProviderChoice.ANTHROPIC)
 
     thread = threading.Thread(target=go_on, name="load")
     thread.start()
@@ -156,6 +170,48 @@ def _restore(up: Up) -> None:
     _test_keys(up)
 
 
+def _ask_without_budget(up: Up) -> None:
+    for _ in range(PLENTY):
+        up.road.ask("thrifty", provider=ProviderChoice.OPENAI)
+
+
+def _spend_platform_budget(up: Up) -> None:
+    _spend(up, budget_months.c.spent_nano_usd + PLATFORM_BUDGET_USD * NANO)
+
+
+def _refund_platform_budget(up: Up) -> None:
+    _spend(up, budget_months.c.spent_nano_usd - PLATFORM_BUDGET_USD * NANO)
+
+
+def _spend(up: Up, spent: ColumnElement[int]) -> None:
+    now = up.app.effects.now_ms()
+    platform = {"scope": budgets.PLATFORM, "month": months.name(months.of_ms(now))}
+    with up.app.database.write() as connection:
+        insert_ignore(connection, budget_months, platform)
+        connection.execute(
+            update(budget_months)
+            .where(*(budget_months.c[name] == value for name, value in platform.items()))
+            .values(spent_nano_usd=spent, reached_at=now)
+        )
+
+
+def _forget_pause(up: Up) -> None:
+    made = pauses.Pause(
+        kind=pauses.ACCOUNT,
+        name="silent",
+        at=up.app.effects.now_ms() - DAY_MS,
+        source="test",
+        note="an incident that is over",
+        resumed_at=None,
+    )
+    with up.app.database.write() as connection:
+        pauses.pause(connection, made, up.app.effects.new_id())
+
+
+def _remember_pause(up: Up) -> None:
+    assert up.byok("resume", "account", "silent").code == 0
+
+
 def _ask_unpriced(up: Up) -> None:
     up.road.ask("acme", provider=ProviderChoice.ANTHROPIC, model="claude-without-a-price")
 
@@ -185,6 +241,12 @@ def _freeze_scheduler(up: Up) -> None:
             update(provider_keys)
             .where(provider_keys.c.key_id == "key-many-0")
             .values(validate_at=late)
+        )
+        ended = select(analyses.c.request_id).where(analyses.c.finished_at.is_not(None)).limit(1)
+        connection.execute(
+            update(analyses)
+            .where(analyses.c.request_id == ended.scalar_subquery())
+            .values(finished_at=up.app.effects.now_ms() - 200 * DAY_MS)
         )
     # What ends now leaves its out-event in the outbox.
     request_id = up.road.ask("acme", provider=ProviderChoice.ANTHROPIC)
@@ -261,13 +323,20 @@ QUICK = (
     Fault(
         "a request names a model without a price", ("ByokCallsUnpriced",), _ask_unpriced, _nothing
     ),
+    Fault(
+        "an account asks although its budget is used up",
+        ("ByokBudgetsHoldBack",),
+        _ask_without_budget,
+        _nothing,
+    ),
+    Fault("a pause is forgotten", ("ByokPauseForgotten",), _forget_pause, _remember_pause),
 )
 """Faults that are seen at once; they are put into the system together."""
 
 FROZEN = (
     Fault(
         "the scheduler is frozen",
-        ("ByokNoScheduler", "ByokOutboxStuck", "ByokValidationsLate"),
+        ("ByokNoScheduler", "ByokOutboxStuck", "ByokValidationsLate", "ByokKeptTooLong"),
         _freeze_scheduler,
         lambda up: _thaw(up, "scheduler"),
     ),
@@ -276,6 +345,12 @@ FROZEN = (
         ("ByokNoWorker", "ByokQueueStuck", "ByokChangesStuck"),
         _freeze_worker,
         lambda up: _thaw(up, "worker"),
+    ),
+    Fault(
+        "the platform's budget is spent",
+        ("ByokPlatformBudgetUsedUp",),
+        _spend_platform_budget,
+        _refund_platform_budget,
     ),
 )
 BLIND = (

@@ -33,7 +33,11 @@ def program() -> str:
 def live(program: str, tmp_path: Path) -> Iterator[tuple[Up, Prometheus]]:
     """A system that runs and has run well, and the Prometheus that watches it."""
     port = free_port()
-    up = Up(tmp_path, {"BYOK_EXPORTER_PORT": str(port)})
+    environment = {
+        "BYOK_EXPORTER_PORT": str(port),
+        "BYOK_PLATFORM_BUDGET_USD": str(faults.PLATFORM_BUDGET_USD),
+    }
+    up = Up(tmp_path, environment)
     try:
         up.start()
         with running(program, tmp_path, port) as prometheus:
