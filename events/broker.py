@@ -3,9 +3,10 @@
 import hashlib
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import pika.exceptions
 import redis
@@ -19,12 +20,20 @@ from redis.retry import Retry
 NAMESPACE = "byok"
 """Prefix of the queues' keys in Redis: queue `keys` is the list `byok:keys`."""
 
+NOT_FOUND = 404
+"""AMQP's reply where a queue has disappeared."""
+
 REDIS_SCHEMES = ("redis", "rediss", "unix")
 AMQP_SCHEMES = ("amqp", "amqps")
 
 
+BLOCKED_SECONDS = 2
+"""How long a RabbitMQ without memory or disk keeps a connection from publishing before it is given
+up. dramatiq tries six, so a publisher hears of it after 12 s; pika alone would wait for ever."""
+
+
 class BrokerAway(ConnectionError):
-    """The broker cannot be reached, or did not confirm a message."""
+    """The broker cannot be reached, takes nothing, or did not confirm a message."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -93,26 +102,22 @@ class PublishingBroker:
                 maintenance_chance=0,
             )
         else:
-            self._broker = RabbitmqBroker(url=url, confirm_delivery=True, middleware=[])
+            self._broker = RabbitmqBroker(url=_giving_up(url), confirm_delivery=True, middleware=[])
 
     def send(self, message: Message[Any]) -> None:
         """Put a message on its queue. Raises `BrokerAway`."""
-        try:
+        with _told_as_away(amqp=self._redis is None):
             self._broker.enqueue(message)
-        except _AWAY:
-            raise BrokerAway from None
 
     def depth(self, queue: str) -> int:
         """How many messages lie on a queue, those taken and not acknowledged aside.
 
         Raises `BrokerAway`.
         """
-        try:
+        with _told_as_away(amqp=self._redis is None):
             if self._redis is not None:
                 return int(self._redis.llen(f"{NAMESPACE}:{queue}"))
             return self._amqp_depth(queue)
-        except _AWAY:
-            raise BrokerAway from None
 
     def waiting(self, queue: str, now: int) -> Waiting:
         """What lies on a queue at `now` (Unix ms). Raises `BrokerAway`.
@@ -122,13 +127,11 @@ class PublishingBroker:
         taken comes back at the end. One that does not tell when it was sent, or of the future, is
         taken to have come when it was first seen here.
         """
-        try:
+        with _told_as_away(amqp=self._redis is None):
             if self._redis is not None:
                 count, taken, ends = self._redis_ends(self._redis, queue)
             else:
                 (count, ends), taken = self._amqp_head(queue), None
-        except _AWAY:
-            raise BrokerAway from None
         seen = self._first_seen.get(queue, {})
         digests = {hashlib.sha256(end).digest(): _sent_at(end) for end in ends}
         self._first_seen[queue] = {digest: seen.get(digest, now) for digest in digests}
@@ -161,12 +164,10 @@ class PublishingBroker:
 
     def ping(self) -> str:
         """Name the broker that answers. Raises `BrokerAway`."""
-        try:
+        with _told_as_away(amqp=self._redis is None):
             if self._redis is None:
                 return self._amqp_name()
             info = self._redis.info("server")
-        except _AWAY:
-            raise BrokerAway from None
         version = info.get("valkey_version") or info["redis_version"]
         return f"{info.get('server_name', 'redis')} {version}"
 
@@ -197,8 +198,11 @@ class PublishingBroker:
             del broker.connection
         try:
             return self._declared_depth(broker, queue)
-        except pika.exceptions.AMQPError:
+        except pika.exceptions.AMQPError as error:
             del broker.connection
+            if getattr(error, "reply_code", None) == NOT_FOUND:
+                # A broker that came back empty lost the queue, too: it is declared anew.
+                broker.queues_pending.add(queue)
             return self._declared_depth(broker, queue)
 
     def _declared_depth(self, broker: RabbitmqBroker, queue: str) -> int:
@@ -251,7 +255,33 @@ def _sent_at(message: bytes) -> int | None:
 _AWAY = (
     redis.ConnectionError,
     redis.TimeoutError,
+    # It takes nothing: its memory is full, or it was demoted and its successor is elsewhere.
+    redis.OutOfMemoryError,
+    redis.ReadOnlyError,
     BrokerConnectionError,
     pika.exceptions.AMQPError,
     OSError,
 )
+
+
+def _giving_up(url: str) -> str:
+    """The URL with `BLOCKED_SECONDS`, unless it says something else."""
+    parts = urlsplit(url)
+    given = parse_qsl(parts.query)
+    if "blocked_connection_timeout" not in dict(given):
+        given.append(("blocked_connection_timeout", str(BLOCKED_SECONDS)))
+    return urlunsplit(parts._replace(query=urlencode(given)))
+
+
+@contextmanager
+def _told_as_away(*, amqp: bool) -> Iterator[None]:
+    """Raise `BrokerAway` for whatever a broker's client raises where the broker is away."""
+    try:
+        yield
+    except _AWAY:
+        raise BrokerAway from None
+    except ValueError:
+        if not amqp:
+            raise
+        # Pika's, where a connection is reset before pika has looked at what it connected to.
+        raise BrokerAway from None

@@ -7,12 +7,17 @@ A publisher that asks for it puts the attribute `replyto` on the event and waits
 import time
 from typing import Any, Protocol
 
+import redis
+
 ANSWER_SECONDS = 600
 """How long an answer is kept for a publisher that comes late."""
 
 _BLOCK_SECONDS = 1.0
 """How long one command waits: less than the client gives any command, however long the publisher is
 willing to wait."""
+
+_AGAIN_SECONDS = 0.2
+"""How soon it is asked again where Redis does not answer."""
 
 CLAIMED = "claimed"
 _REFUSED = "refused "
@@ -53,14 +58,20 @@ def answer(client: _Redis, replyto: str, refused: str | None = None) -> None:
 
 
 def wait(client: _Redis, replyto: str, event_id: str, timeout: float) -> None:
-    """Wait up to `timeout` seconds. Raises `NotClaimed` or `Refused`."""
+    """Wait up to `timeout` seconds, also for Redis to be back. Raises `NotClaimed` or `Refused`.
+
+    An answer that was lost with the connection is not heard: publishing again gets another one.
+    """
     deadline = time.monotonic() + timeout
     found = None
     while found is None:
         left = deadline - time.monotonic()
         if left <= 0:
             raise NotClaimed(event_id, timeout)
-        found = client.blpop([_list(replyto)], timeout=min(left, _BLOCK_SECONDS))
+        try:
+            found = client.blpop([_list(replyto)], timeout=min(left, _BLOCK_SECONDS))
+        except (redis.ConnectionError, redis.TimeoutError):
+            time.sleep(min(left, _AGAIN_SECONDS))
     told = found[1].decode()
     if told != CLAIMED:
         raise Refused(event_id, told.removeprefix(_REFUSED))

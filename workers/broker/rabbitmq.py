@@ -12,6 +12,7 @@ from dramatiq.brokers.rabbitmq import (
 )
 from dramatiq.errors import ConnectionClosed
 
+from events.broker import NOT_FOUND
 from workers.broker.reading import is_put_back, read_message, unreadable
 from workers.broker.watch import Watch
 
@@ -110,7 +111,3 @@ class Consumer(_RabbitmqConsumer):
             self.channel.basic_nack(tag, requeue=put_back or self.broker.stopping.is_set())
 
         self.connection.add_callback_threadsafe(refuse)
-
-
-NOT_FOUND = 404
-"""AMQP's reply where a queue has disappeared."""

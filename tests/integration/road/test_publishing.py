@@ -5,6 +5,7 @@ import threading
 from datetime import timedelta
 from pathlib import Path
 
+import pika
 import pytest
 import redis
 
@@ -226,3 +227,13 @@ def test_a_key_sealed_for_another_account_does_not_open(road: Road) -> None:
     road.until(lambda: refusals(road))
     assert refusals(road)[0].reason == "seal_broken"
     assert road.key("k1") is None
+
+
+@pytest.mark.parametrize("services", ["postgresql-rabbitmq"], indirect=True)
+def test_a_publisher_goes_on_where_the_broker_has_lost_its_queues(road: Road) -> None:
+    road.account()
+    road.stop_working()
+    url = pika.URLParameters(road.settings.effective_broker_url)
+    with pika.BlockingConnection(url) as connection:
+        connection.channel().queue_delete("accounts")
+    assert road.app.publisher.depth("accounts") == 0

@@ -1,7 +1,10 @@
 """Publishing: one event, one message, on the queue that takes it."""
 
+import errno
 import json
+import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -28,6 +31,8 @@ from events import (
 from events.broker import NAMESPACE, BrokerAway, actor_of, redis_client, scheme_of
 from events.publisher import from_environment
 from events.usage import CreditsExhausted, EventRejected
+from tests.chaos.proxy import Proxy
+from tests.integration.process.running import until
 from tests.road import fake_key
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -152,6 +157,37 @@ def test_a_queue_that_is_away_is_told_as_such() -> None:
     away.close()
 
 
+def test_a_queue_that_is_full_is_told_as_one_that_took_nothing(desk: Desk) -> None:
+    desk.queue.config_set("maxmemory", 1)
+    try:
+        with pytest.raises(BrokerAway):
+            desk.publisher.publish(KeyTested(key_id="key-1"), account="acme")
+    finally:
+        desk.queue.config_set("maxmemory", 0)
+    assert desk.messages("keys") == []
+
+
+def test_a_publisher_that_cannot_hear_the_answer_is_told_to_publish_again() -> None:
+    client = redis_client("redis://127.0.0.1:9/0", max_connections=2)
+    with pytest.raises(NotClaimed, match="publish it again"):
+        claims.wait(client, "nobody-answers", "event-1", 0.2)
+    client.close()
+
+
+def test_an_answer_is_heard_though_the_connection_was_lost_meanwhile(valkey: str) -> None:
+    proxy = Proxy(Path(valkey.removeprefix("unix://")))
+    client = redis_client(f"redis://127.0.0.1:{proxy.port}/1", max_connections=2)
+    with redis.Redis.from_url(f"{valkey}?db=1") as answers, ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(claims.wait, client, "cut-off", "event-1", 20)
+        until(lambda: answers.info("clients")["blocked_clients"], "the publisher waits")
+        proxy.cut()
+        until(lambda: not answers.info("clients")["blocked_clients"], "it was cut off")
+        claims.answer(answers, "cut-off")
+        waiting.result(20)
+    client.close()
+    proxy.close()
+
+
 def test_what_a_publisher_is_given_may_lie_in_files(
     valkey: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -198,3 +234,20 @@ def test_what_is_neither_event_nor_message_is_not_sent(desk: Desk, payload: byte
         desk.publisher.resend("keys", payload)
     assert caught.value.reason == "not_a_message"
     assert desk.messages("keys") == []
+
+
+def test_a_rabbitmq_that_resets_a_new_connection_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    def is_gone(_: socket.socket) -> None:
+        raise OSError(errno.ENOTCONN, "Transport endpoint is not connected")
+
+    # As it is where the reset comes before pika has looked at what it connected to.
+    monkeypatch.setattr(socket.socket, "getpeername", is_gone)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        publisher = Publisher(f"amqp://guest:guest@127.0.0.1:{port}", source="upstream/tests")
+        for ask in (
+            lambda: publisher.depth("keys"),
+            lambda: publisher.send("keys", actor_of("keys"), "{}"),
+        ):
+            with pytest.raises(BrokerAway):
+                ask()
