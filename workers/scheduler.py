@@ -18,7 +18,7 @@ from events.keys import KEYS_QUEUE
 from store import analyses, cooldowns, gate, leases, pace, pauses, waiting
 from store.engine import after_commit
 from workers.analyses import ending
-from workers.analyses.retry import UNKNOWN_ALLOWED
+from workers.analyses.retry import UNKNOWN_ALLOWED, pause_after_loss
 from workers.analyses.turns import RESUME_ACTOR
 from workers.app import App
 from workers.keys.revalidation import send_due
@@ -240,12 +240,14 @@ def _take_over(app: App, account: str, request_id: str) -> None:
             return
         analyses.give_up_attempt(connection, request, "worker_lost", now)
         after_commit(connection, app.instruments.unknown_attempts.inc)
-        if analyses.unknown_count(connection, account, request_id) >= UNKNOWN_ALLOWED:
+        lost = analyses.unknown_count(connection, account, request_id)
+        if lost >= UNKNOWN_ALLOWED:
             ending.fail(app, connection, request, "worker_lost", retryable=False)
         elif app.settings.unknown_attempts is UnknownAttempts.HOLD:
             ending.park(app, connection, request, analyses.HELD, request.expires_at)
         else:
-            ending.park(app, connection, request, "worker_lost", now, setback=True)
+            due_at = now + int(1000 * pause_after_loss(lost, app.effects.jitter()))
+            ending.park(app, connection, request, "worker_lost", due_at, setback=True)
     _release_permit(app, request)
 
 

@@ -102,6 +102,16 @@ def decide(
             return Again(wait * (0.5 + jitter / 2), away)
 
 
+def pause_after_loss(lost: int, jitter: float) -> float:
+    """How many seconds a request waits whose answer was lost with its worker for the `lost`th time.
+
+    The first time none. After that each waits for as long as chance has it (`jitter` is from 0 to
+    1): a request that kills its workers would else take the same others with it each time, until
+    those are given up, too.
+    """
+    return 0.0 if lost < 2 else jitter * FIRST_PAUSE_SECONDS * 2.0 ** min(lost, UNKNOWN_ALLOWED)  # noqa: PLR2004 -- the second
+
+
 def _pause(setbacks: int) -> float:
     return min(FIRST_PAUSE_SECONDS * 2.0 ** min(setbacks, 16), LONGEST_PAUSE_SECONDS)
 

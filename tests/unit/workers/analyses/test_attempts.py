@@ -524,6 +524,32 @@ def test_a_request_that_kills_its_workers_is_given_up(desk: Desk) -> None:
     assert desk.out_events() == ["analysis.failed"]
 
 
+def test_what_died_together_again_is_not_run_together_once_more(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chance = iter((0.1, 0.5, 0.9) * 9)
+    monkeypatch.setattr(type(desk.app.effects), "jitter", lambda _: next(chance))
+
+    def vanish(question: Question) -> Answer:
+        raise SystemExit
+
+    requests = ["req-1", "req-2", "req-3"]
+    desk.provider.steps = [vanish]
+    for request_id in requests:
+        with pytest.raises(SystemExit):
+            desk.ask(request_id)
+    desk.lose_the_worker()
+    now = desk.app.effects.now_ms()
+    assert {desk.request(request_id).due_at for request_id in requests} == {now}
+    for request_id in requests:
+        with pytest.raises(SystemExit):
+            desk.resume(request_id)
+    desk.lose_the_worker()
+    due = [desk.request(request_id).due_at for request_id in requests]
+    assert len(set(due)) == len(requests)
+    assert all(now <= at <= now + 8_000 for at in due if at is not None)
+
+
 # Failures
 
 
