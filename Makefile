@@ -1,6 +1,6 @@
 # Every command sets itself up: an environment in .venv from pinned, hashed packages.
 .DEFAULT_GOAL := help
-.PHONY: help demo test simulate mutants crashpoints bench lint alerts image generated docs sbom audit lock clean
+.PHONY: help demo test simulate mutants crashpoints chaos bench lint alerts image generated docs sbom audit lock clean
 
 # The first interpreter that is new enough. Set PYTHON to choose another.
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
@@ -24,6 +24,10 @@ simulate: $(DEV_STAMP) ## Histories from seeds: SEEDS=1000000 runs on, SEED=7 te
 
 crashpoints: $(DEV_STAMP) ## A worker and a scheduler end at each boundary; ARGS="sqlite-valkey" on these services alone.
 	@exec $(BIN)/python -m tests.crashpoints $(ARGS)
+
+chaos: $(DEV_STAMP) ## Faults in real processes by SEED=1 for MINUTES=10, and the audit; DATABASE=sqlite for the other one.
+	@exec $(BIN)/python -m tests.chaos --seed $(or $(SEED),1) --minutes $(or $(MINUTES),10) \
+		$(if $(DATABASE),--database $(DATABASE)) $(ARGS)
 
 mutants: $(DEV_STAMP) ## Take out the answer to each trap of the queue: a test must fail for each.
 	@exec $(BIN)/python -m tests.mutants $(ARGS)

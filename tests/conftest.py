@@ -40,6 +40,7 @@ TREES = (
     "tests/integration/deploy/test_as_deployed",
     "tests/integration/deploy/test_machines",
     "tests/crashpoints/",
+    "tests/chaos/",
 )
 """Tests that start process trees. They need the machine's cores, and are the longest."""
 
