@@ -46,8 +46,6 @@ class Fault:
     act: Callable[[Step], None]
     lasts: tuple[float, float] = (0.0, 0.0)
     can: Callable[[System], bool] = lambda _: True
-    broker: bool = False
-    """Whether it is one of the broker's, after which it is measured when workers take up work."""
 
 
 def _kill(step: Step, name: str) -> None:
@@ -316,11 +314,11 @@ FAULTS: tuple[Fault, ...] = (
     Fault("SIGSTOP aggregator", partial(_freeze, name="aggregator"), LEASE),
     Fault("SIGSTOP relay", partial(_at_the_relay, act=_freeze), LEASE),
     Fault("SIGTERM worker", _terminate),
-    Fault("broker killed", _broker_killed, (1, 4), broker=True),
-    Fault("broker back empty", _broker_empty, (1, 4), broker=True),
-    Fault("broker paused", _broker_paused, (30, 30), broker=True),
-    Fault("broker cut off", _broker_cut, (3, 6), broker=True),
-    Fault("broker full", _broker_full, (3, 8), broker=True),
+    Fault("broker killed", _broker_killed, (1, 4)),
+    Fault("broker back empty", _broker_empty, (1, 4)),
+    Fault("broker paused", _broker_paused, (30, 30)),
+    Fault("broker cut off", _broker_cut, (3, 6)),
+    Fault("broker full", _broker_full, (3, 8)),
     Fault("database killed", _database_killed, (1, 5), _is_postgresql),
     Fault("database restarted", _database_restarted, can=_is_postgresql),
     Fault("database paused", _database_paused, (8, 14), _is_postgresql),
