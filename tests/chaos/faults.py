@@ -140,8 +140,18 @@ def _broker_killed(step: Step) -> None:
 
 
 def _broker_empty(step: Step) -> None:
+    """It loses all while messages lie on it that nobody has taken yet."""
     system = step.system
-    system.held_alone |= system.queue.kill_and_lose_everything()
+    workers = [role for role in system.roles if role.name.startswith("worker")]
+    for role in workers:
+        role.send(signal.SIGSTOP)
+    try:
+        with suppress(AssertionError):
+            until(lambda: system.queue.left()["analyses"] >= IN_FLIGHT, "messages wait", SOON)
+        system.held_alone |= system.queue.kill_and_lose_everything()
+    finally:
+        for role in workers:
+            role.send(signal.SIGCONT)
     system.emptied_at.append(time.time())
     step.hold()
     system.queue.start()

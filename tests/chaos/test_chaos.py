@@ -95,3 +95,5 @@ def test_nothing_is_lost_and_nothing_paid_twice_through_kills_and_a_lost_broker(
     assert set(report.rows) == set(SHORT)
     assert sum(row.accepted for row in report.rows.values()) > 20
     assert report.billed >= report.booked > 0
+    # The broker alone held something, and whoever asked for `claimed` sent it again.
+    assert report.told_to_send_again + report.rows["broker back empty"].alone > 0
