@@ -10,7 +10,7 @@ import uuid
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pika
@@ -20,6 +20,7 @@ import pytest
 import redis
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
+from xdist.workermanage import WorkerController
 
 from deploy.local.sandbox import SandboxServer
 from deploy.local.valkey import socket_path
@@ -27,7 +28,7 @@ from events import QUEUES
 from store import migrate
 from store.engine import Database
 from tests.road import Road, make_settings
-from tests.sent import assert_only_what_is_named
+from tests.sent import RECORDS, Searched, searched_sandbox
 from workers import worker
 from workers.queues import VALIDATIONS_QUEUE
 
@@ -62,12 +63,44 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: not item.nodeid.startswith(TREES))
 
 
+SEARCHED: list[Searched] = []
+"""What the run's processes have searched of the sandboxes' records."""
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hand over what this process has searched, to the one that started it if there is one."""
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["searched"] = asdict(RECORDS.searched)
+    else:
+        SEARCHED.append(RECORDS.searched)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: WorkerController) -> None:
+    """Take over what another process has searched."""
+    found = getattr(node, "workeroutput", {}).get("searched")
+    if found is not None:
+        SEARCHED.append(Searched(**found))
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say what the search for leaks has searched, from whichever process it ran in."""
+    """Say what the searches for leaks have searched, from whichever process they ran in."""
     for report in terminalreporter.getreports("passed") + terminalreporter.getreports("failed"):
         for name, value in report.user_properties:
             if name == "canaries":
                 terminalreporter.write_line(f"canaries: {value}")
+    searched = sum(SEARCHED, Searched())
+    if searched.records:
+        terminalreporter.write_line(f"sent: {searched}")
+
+
+@pytest.fixture(autouse=True)
+def _sent() -> Iterator[None]:
+    """Search, whatever a test did: nothing left for a provider but what the product names."""
+    yield
+    RECORDS.search()
 
 
 @pytest.fixture(autouse=True)
@@ -172,7 +205,7 @@ def database(database_url: str) -> Iterator[Database]:
 
 @pytest.fixture(scope="session")
 def _sandbox() -> Iterator[SandboxServer]:
-    with SandboxServer() as server:
+    with searched_sandbox() as server:
         yield server
 
 
@@ -278,5 +311,3 @@ def road(
     running.start()
     yield running
     running.stop()
-    # Whatever a test did: nothing left for a provider but what the product names.
-    assert_only_what_is_named(sandbox.record())

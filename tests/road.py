@@ -35,6 +35,7 @@ from events.stream import EVENT_FIELD, STREAM
 from store import accounts, analyses, credits, keys, ledger, migrate, outbox, waiting
 from store.analyses import Attempt, Request
 from store.keys import KeyRecord
+from tests.sent import RECORDS
 from workers import scheduler, worker
 from workers.app import App
 from workers.settings import Settings
@@ -112,6 +113,7 @@ class Road:
         self._apps: list[App] = []
         self._threads: list[threading.Thread] = []
         self._revision = 0
+        self._consents: dict[str, bool] = {}
 
     def start(self) -> None:
         """Start a worker and a scheduler."""
@@ -149,6 +151,13 @@ class Road:
 
     def publish(self, data: EventData, account: str, **options: Any) -> str:
         """Publish an event; its id."""
+        if isinstance(data, AccountUpdated):
+            self._consents[account] = data.ai_consent
+        if self._consents.get(account):
+            for request_id in RECORDS.withheld_of(account):
+                request = self.request(request_id, account)
+                if request is None or request.state not in analyses.TERMINAL:
+                    RECORDS.give(account, request_id)
         return self.app.publisher.publish(data, account=account, **options).id
 
     def account(
@@ -246,6 +255,8 @@ class Road:
         """
         request_id = request_id or f"req-{self.app.effects.new_id()}"
         given = mail or MAIL.model_copy(update={"text": f"{MAIL.text}\n\n{request_id}"})
+        if mail is None and not self._may_consent(account):
+            RECORDS.withhold(account, request_id, request_id)
         self.publish(
             AnalysisRequested(
                 request_id=request_id,
@@ -372,6 +383,12 @@ class Road:
         while not holds():
             assert time.monotonic() < deadline, f"did not come to hold in {patience:g} s"
             waiting.wait(0.01)
+
+    def _may_consent(self, account: str) -> bool:
+        """Whether an account has given its consent, or may have on the way."""
+        with self.app.database.read() as connection:
+            found = accounts.find(connection, account)
+        return self._consents.get(account, False) or (found is not None and found.ai_consent)
 
     def _account_revision(self, account: str) -> int:
         with self.app.database.read() as connection:

@@ -247,6 +247,11 @@ class Settings(BaseSettings):
     sandbox_latency: float = Field(
         0.05, ge=0, description="Seconds that the provider sandbox takes to answer."
     )
+    sandbox_record: Path | None = Field(
+        None,
+        description="A file to which the provider sandbox adds each request that it receives, "
+        "mails readable, without its key; empty: none.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="debug, info, warning or error."
     )
@@ -276,11 +281,11 @@ class Settings(BaseSettings):
     def _by_operation(cls, value: object) -> object:
         return _models(value) if isinstance(value, str) else value
 
-    @field_validator("state_dir")
+    @field_validator("state_dir", "sandbox_record")
     @classmethod
-    def _absolute(cls, path: Path) -> Path:
+    def _absolute(cls, path: Path | None) -> Path | None:
         try:
-            return path.expanduser().resolve()
+            return None if path is None else path.expanduser().resolve()
         except RuntimeError:
             raise ValueError("it begins with the home directory of nobody here") from None
 

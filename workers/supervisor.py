@@ -135,7 +135,7 @@ class Supervisor:
             self._start_part(
                 "sandbox",
                 "deploy.local.sandbox",
-                ["--port", str(_free_port()), "--latency", str(settings.sandbox_latency)],
+                _sandbox_arguments(settings),
                 settings.sandbox_url_file,
             )
         app = App(settings, role="supervisor")
@@ -223,6 +223,13 @@ def _free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port: int = probe.getsockname()[1]
         return port
+
+
+def _sandbox_arguments(settings: Settings) -> list[str]:
+    arguments = ["--port", str(_free_port()), "--latency", str(settings.sandbox_latency)]
+    if settings.sandbox_record is not None:
+        arguments += ["--record", str(settings.sandbox_record)]
+    return arguments
 
 
 def _let_go(process: "subprocess.Popen[bytes]") -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from concurrent.futures import Future
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -17,12 +18,14 @@ class SandboxServer(SandboxControl):
     """A sandbox on a free port, with an event loop and a thread of its own.
 
     Use it as a context manager, or `start` and `stop` it; `url` is empty before the start.
-    `latency` is the seconds that a completion takes.
+    `latency` is the seconds that a completion takes, `record` a file that all requests are added
+    to (`record.Record`).
     """
 
-    def __init__(self, *, latency: float = 0.0, port: int = 0) -> None:
+    def __init__(self, *, latency: float = 0.0, port: int = 0, record: Path | None = None) -> None:
         super().__init__("")
         self._latency = latency
+        self._record = record
         self._port = port
         self._started: Future[str] = Future()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -66,7 +69,8 @@ class SandboxServer(SandboxControl):
 
     async def _serve(self) -> None:
         stop = asyncio.Event()
-        async with serving(Sandbox(latency=self._latency), self._port) as url:
+        sandbox = Sandbox(latency=self._latency, record=self._record)
+        async with serving(sandbox, self._port) as url:
             self._loop, self._stop = asyncio.get_running_loop(), stop
             self._started.set_result(url)
             await stop.wait()

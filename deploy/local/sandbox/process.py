@@ -41,6 +41,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--port", type=int, default=0, help=f"on {HOST}; 0 takes a free one")
     parser.add_argument("--latency", type=float, default=0.0, help="seconds a completion takes")
+    parser.add_argument(
+        "--record", type=Path, help="a file to which each request is added, without its key"
+    )
     parser.add_argument("--ready-file", type=Path, help="gets the base URL once it is served")
     parser.add_argument(
         "--stop-on-stdin-eof",
@@ -57,7 +60,8 @@ async def _serve(options: argparse.Namespace) -> None:
     if options.stop_on_stdin_eof:
         watch = threading.Thread(target=_await_end_of_stdin, args=(loop, stop), daemon=True)
         watch.start()
-    async with serving(Sandbox(latency=options.latency), options.port) as url:
+    sandbox = Sandbox(latency=options.latency, record=options.record)
+    async with serving(sandbox, options.port) as url:
         print(BANNER.format(url), file=sys.stderr, flush=True)
         if options.ready_file is not None:
             _write_whole(options.ready_file, url)

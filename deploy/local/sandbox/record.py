@@ -3,6 +3,7 @@
 import json
 import time
 from collections import deque
+from pathlib import Path
 from typing import Any
 
 from deploy.local.sandbox.exchange import Call, plain_text
@@ -12,9 +13,17 @@ MAX_BYTES = 64 * 1024 * 1024
 
 
 class Record:
-    """The last requests, at most `MAX_REQUESTS` of them and `MAX_BYTES` of bodies."""
+    """The last requests, at most `MAX_REQUESTS` of them and `MAX_BYTES` of bodies.
 
-    def __init__(self) -> None:
+    All of them are also added to `file`, where there is one: JSON as `last` gives it, one request
+    a line, which outlives the process and a `clear`. Raises `OSError` where it cannot be written.
+    """
+
+    def __init__(self, file: Path | None = None) -> None:
+        self._file = file
+        if file is not None:
+            # The mails in it are for nobody else's eyes.
+            file.touch(0o600)
         self._entries: deque[tuple[dict[str, Any], bytes]] = deque()
         self._bytes = 0
 
@@ -34,6 +43,11 @@ class Record:
             "header_names": header_names,
             "at": time.time(),
         }
+        if self._file is not None:
+            line = json.dumps(_shown(about, raw)).encode() + b"\n"
+            # Unbuffered: a line is there at once and whole, however the process ends.
+            with self._file.open("ab", buffering=0) as file:
+                file.write(line)
         self._entries.append((about, raw))
         self._bytes += len(raw)
         while len(self._entries) > MAX_REQUESTS or self._bytes > MAX_BYTES:
@@ -45,7 +59,7 @@ class Record:
         return [_shown(*entry) for entry in list(self._entries)[start:]]
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Forget everything; what is in the file stays there."""
         self._entries.clear()
         self._bytes = 0
 

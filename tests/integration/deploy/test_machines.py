@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from deploy.local.sandbox import SandboxServer, server
+from deploy.local.sandbox import server
 from events import (
     AccountUpdated,
     AnalysisRequested,
@@ -41,6 +41,7 @@ from tests.integration.deploy.conftest import PASSWORD, as_role
 from tests.integration.deploy.described import FILES, Described, of_unit
 from tests.integration.process.running import until
 from tests.road import GOOD_OPENAI, MAIL, SIGNING_KEY, fake_key
+from tests.sent import searched_sandbox
 
 SOURCE = "test/upstream"
 REQUESTS = 24
@@ -177,7 +178,7 @@ def test_two_machines_share_the_work_over_tls(
     monkeypatch.setattr(server, "HOST", network.address)
     with (
         redis_over_tls(tmp_path, network.address) as at,
-        SandboxServer() as sandbox,
+        searched_sandbox() as sandbox,
         ExitStack() as started,
     ):
         secrets = {

@@ -29,6 +29,7 @@ from events.broker import NAMESPACE, actor_of, redis_client
 from store import analyses, outbox
 from store.analyses import Request
 from tests.road import Road
+from tests.sent import RECORDS
 from workers.app import App
 from workers.queues import VALIDATIONS_QUEUE
 from workers.settings import Settings
@@ -83,6 +84,8 @@ def clean_environment(state_dir: Path, more: Mapping[str, str]) -> dict[str, str
         "HOME": str(state_dir.parent),
         "LANG": "C.UTF-8",
         "BYOK_STATE_DIR": str(state_dir),
+        # Beside the state directory, which other tests search for what must not be left there.
+        "BYOK_SANDBOX_RECORD": str(RECORDS.watch(state_dir.parent / "sandbox.record")),
         **more,
     }
 
@@ -176,6 +179,7 @@ class Up:
                 self._process.kill()
                 self._process.wait()
             end_all(self.state_dir)
+        RECORDS.search()
 
     def forget(self) -> None:
         """Let go of connections to services that are about to go or have gone."""

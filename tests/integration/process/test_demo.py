@@ -122,6 +122,8 @@ def assert_shows_the_main_job(done: Done, demo: Demo) -> None:
     for mail in demo.mails.iterdir():
         assert mail.name in done.out
     assert "failed: key_invalid" in done.out
+    received = (demo.directory / "sandbox.record").read_text()
+    assert received.count('"endpoint": "completion"') >= 4
     assert "sk-" not in done.out
 
 

@@ -7,13 +7,14 @@ from pydantic import SecretStr
 
 from deploy.local.sandbox import SandboxServer
 from events.keys import Provider
+from tests.sent import searched_sandbox
 from workers.providers import AnthropicClient, OpenAIClient, ProviderClient
 
 
 @pytest.fixture(scope="session")
 def running_sandbox() -> Iterator[SandboxServer]:
     """One server for all tests of this directory."""
-    with SandboxServer() as server:
+    with searched_sandbox(own_questions=True) as server:
         yield server
 
 

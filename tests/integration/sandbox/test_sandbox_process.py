@@ -1,5 +1,6 @@
 """The sandbox as a process of its own: how it starts, and that it always ends."""
 
+import json
 import os
 import signal
 import subprocess
@@ -70,6 +71,25 @@ def test_it_stops_cleanly_on_a_signal_also_with_a_call_at_the_gate(number: signa
             assert process.wait(TIMEOUT) == 0
         assert process.stderr is not None
         assert process.stderr.read() == ""
+
+
+def test_what_it_received_is_in_its_record_without_the_key_however_it_ends(tmp_path: Path) -> None:
+    record, key = tmp_path / "record", "sk-proj-fake-openai-key-0001"
+    with started("--record", str(record)) as (process, banner):
+        control = SandboxControl(url_of(banner))
+        with closing(HTTPConnection("127.0.0.1", urlsplit(control.url).port)) as connection:
+            for said in ("first", f"second {key}"):
+                body = json.dumps({"model": "m", "messages": [{"role": "user", "content": said}]})
+                connection.request(
+                    "POST", "/v1/chat/completions", body, {"Authorization": f"Bearer {key}"}
+                )
+                connection.getresponse().read()
+        received = control.record()
+        control.reset()
+        process.kill()
+    assert [json.loads(line) for line in record.read_text().splitlines()] == received
+    assert [entry["user"] for entry in received] == ["first", "second [the key]"]
+    assert record.stat().st_mode & 0o077 == 0
 
 
 def test_a_taken_port_is_one_line_and_exit_code_1() -> None:
