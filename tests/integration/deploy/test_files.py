@@ -209,6 +209,18 @@ def test_the_compose_file_is_valid() -> None:
             assert port.startswith("127.0.0.1:"), name
 
 
+def test_every_image_is_pinned() -> None:
+    services = yaml.safe_load(COMPOSE.read_text())["services"]
+    images = {name: default(one["image"]) for name, one in services.items()}
+    (base,) = re.findall(
+        r"^ARG PYTHON_IMAGE=(\S+)$", (FILES / "docker" / "Dockerfile").read_text(), re.MULTILINE
+    )
+    by_version = {name for name, image in images.items() if "@" not in image}
+    assert by_version == {"byok", "migration", "redis", "rabbitmq"}
+    for image in (*images.values(), base):
+        assert re.fullmatch(r"[a-z/]+:v?\d+\.\d+(\.\d+)?[a-z-]*(@sha256:[0-9a-f]{64})?", image)
+
+
 def test_the_script_makes_every_secret_that_the_compose_file_names(tmp_path: Path) -> None:
     for folder in ("compose", "redis"):
         shutil.copytree(FILES / folder, tmp_path / folder)
