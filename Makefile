@@ -1,6 +1,6 @@
 # Every command sets itself up: an environment in .venv from pinned, hashed packages.
 .DEFAULT_GOAL := help
-.PHONY: help demo test simulate mutants crashpoints chaos bench lint alerts image generated docs sbom audit lock clean
+.PHONY: help demo test simulate mutants crashpoints chaos bench capacity lint alerts image generated docs sbom audit lock clean
 
 # The first interpreter that is new enough. Set PYTHON to choose another.
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
@@ -35,6 +35,10 @@ mutants: $(DEV_STAMP) ## Take out the answer to each trap of the queue: a test m
 bench: .venv/.installed-bench ## Figures beside their limits and peers, of one run (minutes).
 	@exec $(BIN)/python -m tests.benchmarks $(ARGS)
 
+capacity: $(DEV_STAMP) ## What an analysis leaves and costs beside time: into the figures of docs/capacity.md.
+	@exec $(BIN)/python -m tests.benchmarks.capacity $(ARGS)
+	@exec $(BIN)/python -m tests.benchmarks.capacity_page
+
 lint: $(DEV_STAMP) ## Style, types and the architecture's arrows.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -55,6 +59,7 @@ generated: $(DEV_STAMP) ## Write again what is made from code: metrics, rules, d
 	$(BIN)/python -m events.contract.reference
 	$(BIN)/python -m workers.configuration
 	$(BIN)/python -m workers.cli.reference
+	$(BIN)/python -m tests.benchmarks.capacity_page
 
 docs: $(DEV_STAMP) ## The documentation as a site, in dist/site.
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet

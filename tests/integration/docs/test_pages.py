@@ -14,6 +14,7 @@ import pytest
 
 from events import AnalysisCompleted, Operation, SealingKeys
 from events.sealing import seal_text
+from tests.benchmarks import capacity_page
 from tests.road import fake_key
 from workers.analyses.operations.port import Signals
 from workers.analyses.operations.thread_state import ThreadState
@@ -111,6 +112,15 @@ def test_free_text_is_opened_as_the_page_says(monkeypatch: pytest.MonkeyPatch) -
     }
     exec(compile(code, "events.md", "exec"), given)  # noqa: S102 -- our own page
     assert given["text"] == {"summary": "Lunch?"}
+
+
+def test_the_sizes_are_those_of_the_figures() -> None:
+    assert capacity_page.document() == capacity_page.PATH.read_text()
+    figures = capacity_page.read()
+    assert all(figure["what"] and figure["how"] for figure in figures.values())
+    assert set(figures) == {name for row in capacity_page.ROWS for name in row.needs} | {
+        "rss_mb_per_process"
+    }
 
 
 def test_the_fields_of_results_are_those_that_there_are() -> None:
