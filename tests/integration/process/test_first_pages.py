@@ -45,8 +45,8 @@ NOT_TYPED = {
     **{
         f"make {target}": "a command for the whole checkout, which runs the tests or is run by them"
         for target in (
-            *("test", "bench", "simulate", "crashpoints", "mutants", "lint", "image"),
-            *("generated", "docs", "lock"),
+            *("test", "bench", "simulate", "crashpoints", "chaos", "mutants", "lint"),
+            *("image", "generated", "docs", "lock"),
         )
     },
 }
