@@ -44,11 +44,43 @@ def canonical_bytes(fields: Mapping[str, Any]) -> bytes:
     """
     unsigned = {name: value for name, value in fields.items() if name != SIGNATURE}
     try:
-        return rfc8785.dumps(unsigned)
+        return _PLAIN.encode(unsigned).encode() if _is_plain(unsigned) else rfc8785.dumps(unsigned)
     except (rfc8785.CanonicalizationError, RecursionError, UnicodeError):
         raise EventRefused(
             "invalid_event", "The event holds a number or a text that JSON cannot carry exactly."
         ) from None
+
+
+_PLAIN = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+_MOST = 2**53 - 1
+
+
+def _is_plain(fields: Any) -> bool:
+    """Whether Python's own encoder gives RFC 8785's form, in a twentieth of the time.
+
+    It writes strings and whole numbers so, and orders names alike where they are ASCII; what is
+    left are other numbers, and names by UTF-16.
+    """
+    # A stack, not recursion: the depth of the JSON is the sender's choice.
+    waiting = [fields]
+    while waiting:
+        item = waiting.pop()
+        kind = type(item)
+        if kind is dict:
+            if not all(type(name) is str and name.isascii() for name in item):
+                return False
+            waiting.extend(item.values())
+        elif kind is list:
+            waiting.extend(item)
+        elif kind is int:
+            if not -_MOST <= item <= _MOST:
+                return False
+        elif kind not in _AS_THEY_ARE:
+            return False
+    return True
+
+
+_AS_THEY_ARE = (str, bool, type(None))
 
 
 @dataclass(frozen=True, slots=True)

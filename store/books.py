@@ -4,18 +4,16 @@ Rollups, spending and per-key counts follow from the ledger's rows. Where retent
 it, only what the remaining rows cover whole is compared.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import (
     BigInteger,
-    ColumnElement,
     Connection,
     Select,
-    String,
     and_,
-    case,
     cast,
     delete,
     func,
@@ -27,10 +25,10 @@ from sqlalchemy import (
 )
 
 from store import months, partitions
-from store.budgets import PLATFORM
-from store.ledger import BILLED, MEASURES, PRICED, ROLLUP_KEY, TOKENS
+from store.budgets import spending
+from store.ledger import MEASURES, ROLLUP_KEY, handled, rollups
 from store.schema import budget_months, daily_usage, ledger, provider_keys
-from store.statements import addition, change
+from store.statements import addition, json_rows
 
 ROLLUPS = "rollups"
 SPENDING = "spending"
@@ -79,7 +77,10 @@ def rebuild(connection: Connection) -> list[Difference]:
         (SPENDING, budget_months, ("spent_nano_usd",)),
     ):
         wrong = [_missing(d, measures) for d in found if d.what == what]
-        change(connection, [addition(connection, table, measures, wrong)])
+        names = [*(column.name for column in table.primary_key), *measures]
+        rows = json_rows(connection.dialect, [table.c[name] for name in names])
+        source = f"SELECT {', '.join(names)} FROM {rows}"  # noqa: S608 -- our own names
+        connection.execute(text(addition(table, measures, source)), {"rows": json.dumps(wrong)})
     for difference in found:
         if difference.what == KEY_COUNTS:
             connection.execute(
@@ -150,25 +151,8 @@ def _between(
     return found
 
 
-def _sum(value: ColumnElement[Any]) -> ColumnElement[int]:
-    return cast(func.coalesce(func.sum(value), 0), BigInteger)
-
-
 def _rollups(floor: int) -> tuple[Select[Any], Select[Any]]:
-    billed = ledger.c.kind.in_(BILLED)
-    measured = {
-        "operations": case((ledger.c.completes, 1), else_=0),
-        "calls": case((billed, 1), else_=0),
-        **{name: ledger.c[name] for name in TOKENS},
-        "cost_nano_usd": ledger.c.cost_nano_usd,
-        "unpriced_calls": case(
-            (and_(billed, ~ledger.c.priced), 1), (ledger.c.kind == PRICED, -1), else_=0
-        ),
-    }
-    rebuilt = select(
-        *(ledger.c[key] for key in ROLLUP_KEY),
-        *(_sum(measured[name]).label(name) for name in MEASURES),
-    ).group_by(*(ledger.c[key] for key in ROLLUP_KEY))
+    rebuilt = rollups(ledger)
     live = select(*(daily_usage.c[name] for name in (*ROLLUP_KEY, *MEASURES)))
     if floor:
         # The first day after a month that went may have begun in it, by the account's calendar.
@@ -179,37 +163,14 @@ def _rollups(floor: int) -> tuple[Select[Any], Select[Any]]:
 
 
 def _spending(connection: Connection, floor: int) -> tuple[Select[Any], Select[Any]]:
-    local = func.substr(ledger.c.local_date, 1, 7)
-    # Undated ids go by their row's time.
-    stamp = (
-        func.strftime("%Y%m", ledger.c.at / 1000, "unixepoch")
-        if connection.dialect.name == "sqlite"
-        else func.to_char(
-            func.timezone("UTC", func.to_timestamp(cast(ledger.c.at, BigInteger) / 1000)), "YYYYMM"
-        )
-    )
-    stamped = case((ledger.c.month == months.UNDATED, stamp), else_=cast(ledger.c.month, String))
-    utc = func.substr(stamped, 1, 4) + "-" + func.substr(stamped, 5, 2)
-    parts = union_all(
-        _spent(literal("account:") + ledger.c.surrogate, local),
-        _spent(literal("key:") + ledger.c.key_id, local).where(ledger.c.key_id.is_not(None)),
-        _spent(literal(PLATFORM), utc).where(ledger.c.credential == PLATFORM),
-    ).subquery()
-    rebuilt = select(
-        parts.c.scope, parts.c.month, _sum(parts.c.spent_nano_usd).label("spent_nano_usd")
-    ).group_by(parts.c.scope, parts.c.month)
+    rebuilt = spending(connection.dialect, ledger)
     live = select(budget_months.c.scope, budget_months.c.month, budget_months.c.spent_nano_usd)
     if floor:
         last = months.name(months.plus(floor, 1))
         live = live.where(budget_months.c.month > last)
-        rebuilt = rebuilt.where(parts.c.month > last)
+        every = rebuilt.subquery()
+        rebuilt = select(every).where(every.c.month > last)
     return live, rebuilt
-
-
-def _spent(scope: ColumnElement[Any], month: ColumnElement[Any]) -> Select[Any]:
-    return select(
-        scope.label("scope"), month.label("month"), ledger.c.cost_nano_usd.label("spent_nano_usd")
-    )
 
 
 def _counts() -> tuple[Select[Any], Select[Any]]:
@@ -217,10 +178,6 @@ def _counts() -> tuple[Select[Any], Select[Any]]:
         provider_keys.c.key_id,
         (provider_keys.c.requests - provider_keys.c.requests_dropped).label("requests"),
     )
-    handled = (
-        select(ledger.c.key_id, func.count().label("requests"))
-        .join(provider_keys, provider_keys.c.key_id == ledger.c.key_id)
-        .where(ledger.c.completes)
-        .group_by(ledger.c.key_id)
-    )
-    return live, handled
+    counted = handled(ledger).subquery()
+    known = select(counted).join(provider_keys, provider_keys.c.key_id == counted.c.key_id)
+    return live, known

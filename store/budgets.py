@@ -5,12 +5,31 @@ cap: two claims cannot both take the last cent. The reservation becomes what was
 answer comes, and what is on the ledger when its row arrives there, each in the transaction of that.
 """
 
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any
 
-from sqlalchemy import Connection, and_, delete, func, or_, select, text, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Dialect,
+    FromClause,
+    Select,
+    String,
+    TableClause,
+    and_,
+    case,
+    cast,
+    delete,
+    func,
+    literal,
+    or_,
+    select,
+    text,
+    union_all,
+    update,
+)
 
 from store import months
 from store.schema import (
@@ -22,7 +41,7 @@ from store.schema import (
     provider_keys,
     surrogates,
 )
-from store.statements import Change, addition, insert_ignore, insert_many, json_strings
+from store.statements import addition, insert_ignore, insert_many, sql_of, total
 
 PLATFORM = "platform"
 """The scope of the platform as a whole: what its own keys pay, for whom it may be."""
@@ -320,72 +339,49 @@ def _move(
     )
 
 
-class Spent(Protocol):
-    """What a ledger row tells of spending."""
-
-    @property
-    def id(self) -> str: ...
-    @property
-    def surrogate(self) -> str: ...
-    @property
-    def credential(self) -> str: ...
-    @property
-    def key_id(self) -> str | None: ...
-    @property
-    def cost_nano_usd(self) -> int: ...
-    @property
-    def at(self) -> int: ...
-    @property
-    def local_date(self) -> str: ...
-
-
-def spending_of(rows: Iterable[Spent]) -> dict[tuple[str, str], int]:
-    """What rows add up to, by scope and month; months without cost are left out.
+def spending(dialect: Dialect, rows: FromClause) -> Select[Any]:
+    """What rows of the ledger's columns that cost something add up to, by scope and month.
 
     A key's and an account's month is by the account's calendar, the platform's by UTC.
     """
-    spent: dict[tuple[str, str], int] = {}
-    for row in rows:
-        if not row.cost_nano_usd:
-            continue
-        local = row.local_date[:7]
-        of_row = [(account_scope(row.surrogate), local)]
-        if row.key_id is not None:
-            of_row.append((key_scope(row.key_id), local))
-        if row.credential == PLATFORM:
-            of_row.append((PLATFORM, months.name(months.of_id(row.id) or months.of_ms(row.at))))
-        for key in of_row:
-            spent[key] = spent.get(key, 0) + row.cost_nano_usd
-    return spent
+    local = func.substr(rows.c.local_date, 1, 7)
+    # Undated ids go by their row's time.
+    stamp = (
+        func.strftime("%Y%m", rows.c.at / 1000, "unixepoch")
+        if dialect.name == "sqlite"
+        else func.to_char(
+            func.timezone("UTC", func.to_timestamp(cast(rows.c.at, BigInteger) / 1000)), "YYYYMM"
+        )
+    )
+    stamped = case((rows.c.month == months.UNDATED, stamp), else_=cast(rows.c.month, String))
+    utc = func.substr(stamped, 1, 4) + "-" + func.substr(stamped, 5, 2)
+
+    def spent(scope: ColumnElement[Any], month: ColumnElement[Any]) -> Select[Any]:
+        cost = rows.c.cost_nano_usd.label("spent_nano_usd")
+        return select(scope.label("scope"), month.label("month"), cost).where(cost != 0)
+
+    parts = union_all(
+        spent(literal("account:") + rows.c.surrogate, local),
+        spent(literal("key:") + rows.c.key_id, local).where(rows.c.key_id.is_not(None)),
+        spent(literal(PLATFORM), utc).where(rows.c.credential == PLATFORM),
+    ).subquery()
+    return select(
+        parts.c.scope, parts.c.month, total(parts.c.spent_nano_usd).label("spent_nano_usd")
+    ).group_by(parts.c.scope, parts.c.month)
 
 
-def arrived(connection: Connection, rows: Sequence[Spent]) -> list[Change]:
-    """What adds rows that come onto the ledger to what is spent, and ends their holds."""
-    ids = [row.id for row in rows]
-    moved = {key: [cost, 0] for key, cost in spending_of(rows).items()}
-    ending = Change(
-        "DELETE FROM budget_holds WHERE row_id IN "  # noqa: S608 -- our own names
-        f"{json_strings(connection, budget_holds.name)} RETURNING scope, month, nano_usd",
-        budget_holds.name,
-        ids,
+def arriving(dialect: Dialect, rows: TableClause) -> dict[str, str]:
+    """SQL that adds new rows to what is spent and ends their holds, by the table it changes."""
+    ended = f"FROM budget_holds WHERE row_id IN (SELECT id FROM {rows.name})"  # noqa: S608 -- our own names
+    coming = sql_of(dialect, spending(dialect, rows))
+    moved = (
+        "SELECT scope, month, CAST(sum(spent) AS bigint) AS spent_nano_usd, "  # noqa: S608 -- our own names
+        "CAST(sum(billed) AS bigint) AS billed_nano_usd FROM "
+        f"(SELECT scope, month, spent_nano_usd AS spent, 0 AS billed FROM ({coming}) AS c "
+        f"UNION ALL SELECT scope, month, 0, -nano_usd {ended}) AS m GROUP BY scope, month"
     )
-    further = ""
-    changes = [ending]
-    if connection.dialect.name == "sqlite":
-        changes = []
-        for hold in connection.execute(text(ending.sql), {ending.table: json.dumps(ids)}):
-            moved.setdefault((hold.scope, hold.month), [0, 0])[1] -= hold.nano_usd
-    else:
-        # In the same statement, from what it deletes. Where no row costs anything none was held.
-        further = "SELECT scope, month, 0, -nano_usd FROM of_budget_holds"
-    added = addition(
-        connection,
-        budget_months,
-        ("spent_nano_usd", "billed_nano_usd"),
-        [
-            {"scope": scope, "month": month, "spent_nano_usd": cost, "billed_nano_usd": billed}
-            for (scope, month), (cost, billed) in moved.items()
-        ],
-        further=further,
-    )
-    return [*changes, added]
+    return {
+        # In one statement both see what there was before; in several the last is done first.
+        budget_holds.name: f"DELETE {ended}",
+        budget_months.name: addition(budget_months, ("spent_nano_usd", "billed_nano_usd"), moved),
+    }

@@ -7,14 +7,31 @@ as the rows, so that they can be rebuilt from the ledger and come out the same.
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from functools import cache
 from operator import attrgetter
 from typing import Any, Self
 
-from sqlalchemy import Column, Connection, Integer, select, text
+from sqlalchemy import (
+    Column,
+    Connection,
+    Dialect,
+    FromClause,
+    Integer,
+    Select,
+    TextClause,
+    and_,
+    case,
+    column,
+    func,
+    select,
+    table,
+    text,
+)
 
 from store import budgets, months, outbox
 from store.schema import daily_usage, ledger, provider_keys
-from store.statements import Change, addition, change, json_rows
+from store.schema import outbox as outbox_table
+from store.statements import addition, json_rows, json_strings, sql_of, total
 from store.vault import content_digest
 
 CALL = "call"
@@ -144,12 +161,10 @@ def record(
     for row, row_text in zip(rows, texts_of or map(LedgerRow.to_json, rows), strict=True):
         if row.id not in unique:
             unique[row.id], texts[row.id] = row, row_text
-    inserted = _insert(connection, unique.values(), texts, now)
+    inserted = _write(connection, _as_json(unique.values(), texts, now), list(unique))
     known = _digests(connection, [row_id for row_id in unique if row_id not in inserted])
-    new = [row for row in unique.values() if row.id in inserted]
-    _fold(connection, new, [outbox.clearing(connection, list(unique))])
     return Recorded(
-        new=[row.id for row in new],
+        new=[row_id for row_id in unique if row_id in inserted],
         repeated=[row_id for row_id in unique if row_id in known],
         conflicting=list(_differing(rows, unique, texts, known)),
         expired=[r for r in unique.values() if r.id not in inserted and r.id not in known],
@@ -177,25 +192,8 @@ def _digest(row_text: str) -> str:
     return content_digest(row_text.encode()).hex()
 
 
-_OF_MONTH = Column("of_month", Integer)
-"""The month that retention goes by: of an id without a date, that of the row's own time."""
-
-
-def _insert(
-    connection: Connection, rows: Iterable[LedgerRow], texts: Mapping[str, str], now: int
-) -> set[str]:
-    """Insert the rows that are not on the ledger; their ids.
-
-    The condition on the month is in the same statement as the insert: where retention drops a
-    month at the same time, this waits for it and then sees that the month is gone.
-    """
-    names = ", ".join(c.name for c in ledger.c)
-    statement = (
-        f"INSERT INTO ledger ({names}) SELECT {names} "  # noqa: S608 -- our own names
-        f"FROM {json_rows(connection, [*ledger.c, _OF_MONTH])} "
-        "WHERE of_month > (SELECT coalesce(max(month), 0) FROM ledger_dropped) "
-        "ORDER BY id ON CONFLICT (id, month) DO NOTHING RETURNING id"
-    )
+def _as_json(rows: Iterable[LedgerRow], texts: Mapping[str, str], now: int) -> str:
+    """The rows as the ledger's columns have them, made of the texts that they came as."""
     given = []
     for row in rows:
         row_text, month = texts[row.id], row.month
@@ -204,8 +202,69 @@ def _insert(
             f'"digest":"{_digest(row_text)}",'
         )
         given.append(more + row_text[1:])
-    found = connection.execute(text(statement), {"rows": f"[{','.join(given)}]"})
-    return set(found.scalars())
+    return f"[{','.join(given)}]"
+
+
+def _write(connection: Connection, rows: str, ids: Sequence[str]) -> set[str]:
+    """Insert the rows that are not on the ledger, with all that follows from it; their ids."""
+    given = {"rows": rows, "ids": json.dumps(ids)}
+    if connection.dialect.name != "sqlite":
+        return set(connection.execute(_statement(connection.dialect), given).scalars())
+    new = set(connection.execute(_insertion(connection.dialect), given).scalars())
+    given["new"] = json.dumps(list(new))
+    for statement in _following(connection.dialect):
+        connection.execute(statement, given)
+    return new
+
+
+_NEW = table("new_rows", *(column(c.name, c.type) for c in ledger.c))
+"""The rows that a statement has just put onto the ledger."""
+
+
+@cache
+def _statement(dialect: Dialect) -> TextClause:
+    """On PostgreSQL all is one statement: what it locks is held for one round trip and the commit.
+
+    Its parts run after the insert, from the last to the first: what other aggregators wait for,
+    the rollups, is locked last.
+    """
+    parts = "".join(f", of_{name} AS ({sql})" for name, sql in _parts(dialect).items())
+    return text(f"WITH new_rows AS ({_insertion(dialect)}){parts} SELECT id FROM new_rows")  # noqa: S608 -- our own names
+
+
+@cache
+def _following(dialect: Dialect) -> list[TextClause]:
+    """On SQLite, what follows the insert, each of it from the rows that are on the ledger now."""
+    new = f"SELECT * FROM ledger WHERE id IN {json_strings(dialect, 'new')}"  # noqa: S608 -- our own names
+    return [text(f"WITH new_rows AS ({new}) {sql}") for sql in reversed(_parts(dialect).values())]
+
+
+@cache
+def _insertion(dialect: Dialect) -> TextClause:
+    # The condition on the month is in the same statement as the insert: where retention drops a
+    # month at the same time, this waits for it and then sees that the month is gone.
+    names = ", ".join(c.name for c in ledger.c)
+    return text(
+        f"INSERT INTO ledger ({names}) SELECT {names} "  # noqa: S608 -- our own names
+        f"FROM {json_rows(dialect, [*ledger.c, _OF_MONTH])} "
+        "WHERE of_month > (SELECT coalesce(max(month), 0) FROM ledger_dropped) "
+        "ORDER BY id ON CONFLICT (id, month) DO NOTHING RETURNING "
+        + ("id" if dialect.name == "sqlite" else names)
+    )
+
+
+_OF_MONTH = Column("of_month", Integer)
+"""The month that retention goes by: of an id without a date, that of the row's own time."""
+
+
+def _parts(dialect: Dialect) -> dict[str, str]:
+    """What follows from new rows on the ledger, by the table that it changes."""
+    return {
+        daily_usage.name: addition(daily_usage, MEASURES, sql_of(dialect, rollups(_NEW))),
+        provider_keys.name: _handling(dialect),
+        **budgets.arriving(dialect, _NEW),
+        outbox_table.name: outbox.clearing(dialect),
+    }
 
 
 def _digests(connection: Connection, ids: Sequence[str]) -> dict[str, str]:
@@ -221,63 +280,48 @@ def _digests(connection: Connection, ids: Sequence[str]) -> dict[str, str]:
     return {row.id: row.digest for row in rows}
 
 
-def rollups_of(rows: Iterable[LedgerRow]) -> dict[tuple[str, ...], dict[str, int]]:
-    """The rollup rows that `rows` add up to, by the rollup's key."""
-    sums: dict[tuple[str, ...], dict[str, int]] = {}
-    for row in rows:
-        key = _key_of(row)
-        into = sums.get(key)
-        if into is None:
-            into = sums[key] = dict.fromkeys(MEASURES, 0)
-        billed = row.kind in BILLED
-        into["operations"] += row.completes
-        into["calls"] += billed
-        into["unpriced_calls"] += (billed and not row.priced) - (row.kind == PRICED)
-        into["cost_nano_usd"] += row.cost_nano_usd
-        for name, count in zip(TOKENS, _tokens_of(row), strict=True):
-            into[name] += count
-    return sums
-
-
 ROLLUP_KEY = tuple(column.name for column in daily_usage.primary_key)
-_key_of = attrgetter(*ROLLUP_KEY)
-_tokens_of = attrgetter(*TOKENS)
 
 
-def _fold(connection: Connection, rows: Sequence[LedgerRow], more: Sequence[Change]) -> None:
-    """Add rows to what is added up, last of all: other aggregators wait for what this locks."""
-    changes = [*more]
-    if rows:
-        rollups = [
-            dict(zip(ROLLUP_KEY, key, strict=True)) | sums for key, sums in rollups_of(rows).items()
-        ]
-        changes += [
-            addition(connection, daily_usage, MEASURES, rollups),
-            *budgets.arrived(connection, rows),
-            _handled(connection, rows),
-        ]
-    change(connection, changes)
+def rollups(rows: FromClause) -> Select[Any]:
+    """What rows of the ledger's columns add up to: the rollup's key, and the measures."""
+    billed = rows.c.kind.in_(BILLED)
+    measured = {
+        "operations": case((rows.c.completes, 1), else_=0),
+        "calls": case((billed, 1), else_=0),
+        **{name: rows.c[name] for name in TOKENS},
+        "cost_nano_usd": rows.c.cost_nano_usd,
+        "unpriced_calls": case(
+            (and_(billed, ~rows.c.priced), 1), (rows.c.kind == PRICED, -1), else_=0
+        ),
+    }
+    return select(
+        *(rows.c[key] for key in ROLLUP_KEY),
+        *(total(measured[name]).label(name) for name in MEASURES),
+    ).group_by(*(rows.c[key] for key in ROLLUP_KEY))
 
 
-def _handled(connection: Connection, rows: Sequence[LedgerRow]) -> Change:
-    """What adds the operations of rows to the requests of their keys, as far as there are such."""
-    handled: dict[str, int] = {}
-    for row in rows:
-        if row.completes and row.key_id is not None:
-            handled[row.key_id] = handled.get(row.key_id, 0) + 1
-    table = provider_keys.name
-    source = json_rows(connection, [provider_keys.c.key_id, provider_keys.c.requests], table)
-    if connection.dialect.name != "sqlite":
+def handled(rows: FromClause) -> Select[Any]:
+    """How many requests each key has handled by rows of the ledger's columns."""
+    return (
+        select(rows.c.key_id, func.count().label("requests"))
+        .where(rows.c.completes, rows.c.key_id.is_not(None))
+        .group_by(rows.c.key_id)
+    )
+
+
+def _handling(dialect: Dialect) -> str:
+    """SQL that adds what new rows handled to their keys, as far as there are such."""
+    source = f"({sql_of(dialect, handled(_NEW))}) AS r"
+    if dialect.name != "sqlite":
         # Locked in one order, whatever order the update would find them in.
         source = (
             f"(SELECT r.* FROM {source} JOIN provider_keys USING (key_id) "  # noqa: S608 -- our own names
             "ORDER BY key_id FOR NO KEY UPDATE OF provider_keys) AS r"
         )
-    return Change(
+    return (
         "UPDATE provider_keys SET requests = provider_keys.requests + r.requests "  # noqa: S608 -- our own names
-        f"FROM {source} WHERE provider_keys.key_id = r.key_id",
-        table,
-        [{"key_id": key_id, "requests": count} for key_id, count in handled.items()],
+        f"FROM {source} WHERE provider_keys.key_id = r.key_id"
     )
 
 

@@ -7,11 +7,13 @@ it says, meets the row itself, and one unique key per partition holds an id once
 
 import re
 from datetime import UTC, datetime
+from functools import lru_cache
 
 UNDATED = 0
 """The month of an id that does not tell when it was made."""
 
 _UUID7 = re.compile(r"([0-9a-f]{8})-([0-9a-f]{4})-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+_DAY_MS = 86_400_000
 _LATEST_MS = 4_102_444_800_000
 """2100: an id that says it is of a later time is no date."""
 
@@ -28,7 +30,12 @@ def of_id(row_id: str) -> int:
 
 def of_ms(at: int) -> int:
     """The month (YYYYMM, in UTC) of a Unix time in milliseconds."""
-    moment = datetime.fromtimestamp(at / 1000, tz=UTC)
+    return _of_day(at // _DAY_MS)
+
+
+@lru_cache(maxsize=128)
+def _of_day(day: int) -> int:
+    moment = datetime.fromtimestamp(day * _DAY_MS / 1000, tz=UTC)
     return moment.year * 100 + moment.month
 
 

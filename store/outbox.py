@@ -5,13 +5,14 @@ that writes the ledger. `event` rows go to the out-event stream and are cleared 
 `rewrite` rows ask for the queue's file to be rewritten, because it held a readable key.
 """
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, Dialect, func, select, text, update
 
 from store.schema import outbox
-from store.statements import Change, change, insert_many, json_strings
+from store.statements import insert_many, json_strings
 
 USAGE = "usage"
 EVENT = "event"
@@ -89,16 +90,12 @@ def take_due(connection: Connection, kind: str, now: int, limit: int) -> list[Ou
 
 def clear(connection: Connection, ids: Sequence[str]) -> None:
     """Delete rows that have arrived."""
-    change(connection, [clearing(connection, ids)])
+    connection.execute(text(clearing(connection.dialect)), {"ids": json.dumps(list(ids))})
 
 
-def clearing(connection: Connection, ids: Sequence[str]) -> Change:
-    """What deletes rows that have arrived."""
-    return Change(
-        f"DELETE FROM outbox WHERE id IN {json_strings(connection, outbox.name)}",  # noqa: S608 -- our own names
-        outbox.name,
-        ids,
-    )
+def clearing(dialect: Dialect) -> str:
+    """SQL that deletes rows that have arrived, whose ids are its parameter `ids` in JSON."""
+    return f"DELETE FROM outbox WHERE id IN {json_strings(dialect)}"  # noqa: S608 -- our own names
 
 
 def backlog(connection: Connection) -> dict[str, tuple[int, int]]:

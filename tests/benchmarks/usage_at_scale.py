@@ -4,6 +4,10 @@ Run it by hand: `.venv/bin/python -m tests.benchmarks.usage_at_scale [--rows N] 
 makes a database of its own and prints its figures. What the aggregator does beyond the insert: it
 reads and verifies the message, checks the rows, folds rollups, spending and per-key counts, and
 clears the outbox.
+
+Each contender has as many threads and connections as a worker's aggregator. Beside the wall clock,
+which other work on the machine bends, it prints the CPU of the client and of the server's processes
+for it, and the ratios of contenders that ran one after the other.
 """
 
 import argparse
@@ -15,11 +19,15 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from statistics import median
+from typing import Any
 
+import psutil
 from sqlalchemy import insert, text
 
 from events import UsageRecorded, read_event
@@ -40,7 +48,8 @@ from workers.worker import USAGE_THREADS
 ACCOUNTS = 200
 PER_MESSAGE = 300
 """As many rows as the relay puts into a message of at most 200 kB."""
-REPEATS = 3
+
+BARE_MANY, BARE_JSON, AGGREGATOR = "bare, executemany", "bare, JSON", "aggregator"
 
 PER_ACCOUNT = 1_000
 """An account's card is of a thousand operations in ninety days, however many accounts there are."""
@@ -110,81 +119,108 @@ def values_of(row: LedgerRow) -> dict[str, object]:
     return {**row.to_fields(), "month": row.month, "recorded_at": 0, "digest": "0" * 64}
 
 
-def bare_json(database: Database, prepared: list[str]) -> None:
+def bare_json(database: Database, rows: str) -> None:
     """The insert alone, its rows as one JSON parameter, as the aggregator does it."""
     names = ", ".join(column.name for column in ledger.c)
-    for rows in prepared:
-        with database.write() as connection:
-            connection.execute(
-                text(
-                    f"INSERT INTO ledger ({names}) SELECT {names} "  # noqa: S608 -- our own names
-                    f"FROM {json_rows(connection, list(ledger.c))} ON CONFLICT DO NOTHING"
-                ),
-                {"rows": rows},
-            )
+    with database.write() as connection:
+        connection.execute(
+            text(
+                f"INSERT INTO ledger ({names}) SELECT {names} "  # noqa: S608 -- our own names
+                f"FROM {json_rows(connection.dialect, list(ledger.c))} ON CONFLICT DO NOTHING"
+            ),
+            {"rows": rows},
+        )
 
 
-def bare_many(database: Database, prepared: list[list[tuple[object, ...]]]) -> None:
+def bare_many(database: Database, rows: list[tuple[object, ...]]) -> None:
     """The insert alone, as the driver's `executemany` batches it."""
     names = [column.name for column in ledger.c]
     marks = ", ".join(["%s"] * len(names))
     statement = f"INSERT INTO ledger ({', '.join(names)}) VALUES ({marks}) ON CONFLICT DO NOTHING"  # noqa: S608 -- our own names
-    for rows in prepared:
-        with database.write() as connection:
-            connection.connection.cursor().executemany(statement, rows)
+    with database.write() as connection:
+        connection.connection.cursor().executemany(statement, rows)
 
 
-def aggregated(app: App, messages: list[str]) -> None:
-    """What a worker's aggregator does in its threads, from the messages' JSON on."""
+@dataclass(frozen=True, slots=True)
+class Took:
+    """What it took to bring rows onto the ledger: seconds by the clock and of CPU, over all."""
+
+    seconds: float
+    client_cpu: float
+    server_cpu: float
+
+    @property
+    def cpu(self) -> float:
+        """Seconds of CPU, of the client's process and of the server's for it."""
+        return self.client_cpu + self.server_cpu
+
+
+def taking(app: App) -> Callable[[str], None]:
+    """What a worker's aggregator does with a message, from its JSON on."""
 
     def take(raw: str) -> None:
         envelope = read_event(raw, app.sources, datetime.now(UTC))
         assert isinstance(envelope.data, UsageRecorded)
         aggregate.recorded(app, envelope, envelope.data)
 
-    with ThreadPoolExecutor(USAGE_THREADS) as pool:
-        list(pool.map(take, messages))
+    return take
 
 
 def work(
-    url: str, kind: str, count: int, seed: str, start: float, told: "multiprocessing.Queue[float]"
+    url: str, kind: str, count: int, seed: str, start: float, told: "multiprocessing.Queue[Took]"
 ) -> None:
-    """One process: prepare everything, wait for the others, work; tells how long it took."""
-    database = Database(url, pool_size=USAGE_THREADS)
+    """One process: prepare everything, wait for the others, work; tells what it took."""
+    name = f"bench-{seed}-{os.getpid()}"
+    database = Database(f"{url}&application_name={name}", pool_size=USAGE_THREADS)
     rows = rows_of(count, seed)
-    act: Callable[[], None]
-    if kind == "aggregator":
-        with tempfile.TemporaryDirectory() as directory:
+    with tempfile.TemporaryDirectory() as directory:
+        act: Callable[[Any], None]
+        given: list[Any]
+        if kind == AGGREGATOR:
             app = stand_in_app(Path(directory), database)
             app.effects = EFFECTS
             fill_outbox(database, rows)
-            messages = [message_of(batch) for batch in batches(rows)]
-            act = lambda: aggregated(app, messages)  # noqa: E731 -- the three are alike
-            told.put(_timed(act, start))
-    elif kind == "bare, JSON":
-        prepared = [json.dumps([values_of(row) for row in batch]) for batch in batches(rows)]
-        told.put(_timed(lambda: bare_json(database, prepared), start))
-    else:
-        names = [column.name for column in ledger.c]
-        many = [
-            [tuple(map(values_of(row).__getitem__, names)) for row in batch]
-            for batch in batches(rows)
-        ]
-        told.put(_timed(lambda: bare_many(database, many), start))
+            act = taking(app)
+            given = [message_of(batch) for batch in batches(rows)]
+        elif kind == BARE_JSON:
+            act = partial(bare_json, database)
+            given = [json.dumps([values_of(row) for row in batch]) for batch in batches(rows)]
+        else:
+            act = partial(bare_many, database)
+            names = [column.name for column in ledger.c]
+            given = [
+                [tuple(map(values_of(row).__getitem__, names)) for row in batch]
+                for batch in batches(rows)
+            ]
+        servers = _connected(database, name)
+        time.sleep(max(0.0, start - time.time()))
+        before = sum(map(_cpu_of, servers))
+        began, client = time.perf_counter(), time.process_time()
+        with ThreadPoolExecutor(USAGE_THREADS) as pool:
+            list(pool.map(act, given))
+        seconds, client = time.perf_counter() - began, time.process_time() - client
+        told.put(Took(seconds, client, sum(map(_cpu_of, servers)) - before))
     database.close()
 
 
-def _timed(act: Callable[[], None], start: float) -> float:
-    pause = start - time.time()
-    if pause > 0:
-        time.sleep(pause)
-    began = time.perf_counter()
-    act()
-    return time.perf_counter() - began
+def _connected(database: Database, name: str) -> list[psutil.Process]:
+    """The server's processes for all of the pool's connections, which are made for that."""
+    with ExitStack() as held:
+        for _ in range(USAGE_THREADS):
+            connection = held.enter_context(database.read())
+        pids = connection.execute(
+            text("SELECT pid FROM pg_stat_activity WHERE application_name = :name"), {"name": name}
+        )
+        return [psutil.Process(pid) for pid in pids.scalars()]
 
 
-def rate(url: str, kind: str, count: int, processes: int) -> float:
-    """Rows a second of so many processes that begin together."""
+def _cpu_of(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return times.user + times.system
+
+
+def round_of(url: str, kind: str, count: int, processes: int, seed: str) -> Took:
+    """One round of so many processes that begin together."""
     database = Database(url)
     with database.write() as connection:
         for table in ("ledger", "daily_usage", "budget_months", "budget_holds", "outbox"):
@@ -193,22 +229,26 @@ def rate(url: str, kind: str, count: int, processes: int) -> float:
         connection.execution_options(isolation_level="AUTOCOMMIT").execute(text("CHECKPOINT"))
     database.close()
     spawn = multiprocessing.get_context("spawn")
-    told: multiprocessing.Queue[float] = spawn.Queue()
+    told: multiprocessing.Queue[Took] = spawn.Queue()
     # To prepare takes some 0.3 ms a row, and a process a second to start.
     start = time.time() + 4 + count / 1500
     started = [
-        spawn.Process(target=work, args=(url, kind, count // processes, f"{n}", start, told))
+        spawn.Process(target=work, args=(url, kind, count // processes, f"{seed}-{n}", start, told))
         for n in range(processes)
     ]
     for process in started:
         process.start()
-    longest = max(told.get() for _ in started)
+    took = [told.get() for _ in started]
     for process in started:
         process.join()
-    return count / longest
+    return Took(
+        max(one.seconds for one in took),
+        sum(one.client_cpu for one in took),
+        sum(one.server_cpu for one in took),
+    )
 
 
-def throughput(url: str, count: int) -> None:
+def throughput(url: str, count: int, rounds: int) -> None:
     """The aggregator's rows a second beside the bare inserts', with one process and with two."""
     database = Database(url)
     with database.write() as connection:
@@ -227,16 +267,21 @@ def throughput(url: str, count: int) -> None:
             )
     database.close()
     for processes in (1, 2):
-        found: dict[str, list[float]] = {}
-        for _ in range(REPEATS):
-            for kind in ("bare, executemany", "bare, JSON", "aggregator"):
-                found.setdefault(kind, []).append(rate(url, kind, count, processes))
-        rates = {kind: median(each) for kind, each in found.items()}
-        print(f"{processes} process(es), {count:,} rows, median of {REPEATS}:")
-        for kind, per_second in rates.items():
+        found: dict[str, list[Took]] = {}
+        for number in range(rounds):
+            for kind in (BARE_MANY, BARE_JSON, AGGREGATOR):
+                took = round_of(url, kind, count, processes, f"{processes}-{number}")
+                found.setdefault(kind, []).append(took)
+        print(f"{processes} process(es), {count:,} rows, medians of {rounds} rounds in turns:")
+        for kind, rows in found.items():
+            pairs = list(zip(rows, found[AGGREGATOR], strict=True))
             print(
-                f"  {kind:<18} {per_second:>9,.0f} rows/s   aggregator / this: "
-                f"{rates['aggregator'] / per_second:.2f}"
+                f"  {kind:<18} {median(count / one.seconds for one in rows):>9,.0f} rows/s, "
+                f"CPU a row: client {median(one.client_cpu / count for one in rows) * 1e6:>4.0f} µs"
+                f" + server {median(one.server_cpu / count for one in rows) * 1e6:>4.0f} µs;"
+                " aggregator's rate / this one's: by the clock "
+                f"{median(one.seconds / ours.seconds for one, ours in pairs):.2f}, "
+                f"by CPU {median(one.cpu / ours.cpu for one, ours in pairs):.2f}"
             )
 
 
@@ -313,6 +358,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Fill a database and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=21_000)
+    parser.add_argument("--rounds", type=int, default=3, help="of each contender, in turns")
     parser.add_argument("--card", type=int, nargs="*", default=[100_000, 1_000_000])
     given = parser.parse_args(arguments)
     with a_server() as url:
@@ -323,7 +369,7 @@ def main(arguments: list[str] | None = None) -> None:
         database.close()
         print(f"{os.cpu_count()} cores")
         if given.rows:
-            throughput(url, given.rows)
+            throughput(url, given.rows, given.rounds)
         if given.card:
             flatness(url, given.card)
 

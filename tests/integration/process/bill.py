@@ -14,6 +14,7 @@ from store.ledger import LedgerRow
 from store.schema import analyses as requests_table
 from store.schema import credit_periods, daily_usage
 from tests.integration.process.running import Up
+from tests.unit.store.rows import rollups_of
 from workers.settings import SANDBOX_PLATFORM_KEYS
 
 TOKENS = ("input_tokens", "cached_read_tokens", "cache_write_tokens", "output_tokens")
@@ -88,7 +89,7 @@ def assert_counted_once(books: Books) -> None:
     assert len(completing) == books.ended.get(analyses.COMPLETED, 0)
     attempts = Counter((row.request_id, row.attempt) for row in books.ledger)
     assert set(attempts.values()) <= {1}
-    assert books.rollups == ledger.rollups_of(books.ledger)
+    assert books.rollups == rollups_of(books.ledger)
     assert set(books.ended) <= set(analyses.TERMINAL)
 
 

@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import select
 
 from store import budgets, ledger
 from store.budgets import Budget, Standing
 from store.engine import Database
+from store.schema import budget_months
 from tests.unit.store.rows import NOW, ledger_row
 
 CAP = 1_000
@@ -159,11 +161,13 @@ def test_a_new_month_begins_with_the_whole_budget(database: Database) -> None:
     ],
 )
 def test_a_cost_is_spent_by_its_account_and_by_whoever_paid(
-    changes: dict[str, Any], spent: set[tuple[str, str]]
+    database: Database, changes: dict[str, Any], spent: set[tuple[str, str]]
 ) -> None:
-    found = budgets.spending_of([ledger_row(**changes)])
-    assert set(found) == spent
-    assert set(found.values()) <= {1_234_567}
+    record(database, **changes)
+    with database.read() as connection:
+        found = connection.execute(select(budget_months)).all()
+    assert {(row.scope, row.month) for row in found} == spent
+    assert {row.spent_nano_usd for row in found} <= {1_234_567}
 
 
 def test_that_it_is_reached_is_noted_once_a_month_and_not_too_soon(database: Database) -> None:

@@ -17,9 +17,9 @@ from sqlalchemy import insert, select
 from events import EventRefused, UsageRecorded
 from store import books, ledger, outbox, setaside
 from store.engine import Database
-from store.ledger import LedgerRow, Recorded, rollups_of
+from store.ledger import LedgerRow, Recorded
 from store.schema import daily_usage, ledger_dropped, provider_keys
-from tests.unit.store.rows import NOW, ledger_row
+from tests.unit.store.rows import NOW, ledger_row, rollups_of
 from tests.unit.workers.standins import event_of
 from workers.app import App
 from workers.usage import aggregate
@@ -190,6 +190,73 @@ def test_large_sums_are_exact(database: Database) -> None:
 def test_rows_are_told_in_the_order_of_their_time(database: Database) -> None:
     record(database, ledger_row("b", at=NOW + 1), ledger_row("c", at=NOW), ledger_row("a", at=NOW))
     assert [row.id for row in kept(database, "s-1")] == ["a", "c", "b"]
+
+
+# What rows add up to
+
+KEY = ("s-1", "2026-01-01", "classify", "openai", "gpt-unit-1", "byok")
+
+
+def test_operations_are_counted_once_whatever_calls_they_took(database: Database) -> None:
+    record(
+        database,
+        ledger_row("a", request_id="r", completes=False),
+        ledger_row("b", request_id="r", attempt=2),
+    )
+    assert rollups(database, "s-1") == {
+        KEY: {
+            "operations": 1,
+            "calls": 2,
+            "input_tokens": 200,
+            "cached_read_tokens": 40,
+            "cache_write_tokens": 6,
+            "output_tokens": 20,
+            "reasoning_tokens": 8,
+            "cost_nano_usd": 2_469_134,
+            "unpriced_calls": 0,
+        }
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "operations", "calls", "unpriced"),
+    [
+        ({"kind": "probe", "operation": "probe", "completes": False}, 0, 1, 0),
+        # By rules: no call, so no price that is missing.
+        ({"kind": "none", "priced": False, "cost_nano_usd": 0, "key_id": None}, 1, 0, 0),
+        ({"priced": False, "cost_nano_usd": 0}, 1, 1, 1),
+        # A correction of a call that had no price.
+        ({"kind": "priced", "completes": False}, 0, 0, -1),
+        ({"kind": "repriced", "completes": False}, 0, 0, 0),
+    ],
+)
+def test_what_a_row_counts_as(
+    database: Database, changes: dict[str, Any], operations: int, calls: int, unpriced: int
+) -> None:
+    row = ledger_row(**changes)
+    record(database, row)
+    (sums,) = rollups(database, "s-1").values()
+    counted = (sums["operations"], sums["calls"], sums["unpriced_calls"])
+    assert counted == (operations, calls, unpriced)
+    assert sums["cost_nano_usd"] == row.cost_nano_usd
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("surrogate", "s-2"),
+        ("local_date", "2026-01-02"),
+        ("operation", "probe"),
+        ("provider", "anthropic"),
+        ("model", "gpt-unit-2"),
+        ("credential", "platform"),
+    ],
+)
+def test_rows_that_differ_in_what_is_told_apart_are_not_mixed(
+    database: Database, field: str, value: str
+) -> None:
+    record(database, ledger_row("a"), ledger_row("b", **{field: value}))
+    assert len(rollups(database, "s-1") | rollups(database, "s-2")) == 2
 
 
 # Any order, repetition and splitting

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+import rfc8785
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -187,6 +188,28 @@ def test_canonical_bytes_are_those_of_rfc_8785() -> None:
     fields = {"b": 1.0, "a": "\u20ac$\u000f\nA'\"\\", "\u20ac": [1e30, 4.5, 2e-3, 1e-27]}
     assert canonical_bytes(fields) == (
         b'{"a":"\xe2\x82\xac$\\u000f\\nA\'\\"\\\\","b":1,"\xe2\x82\xac":[1e+30,4.5,0.002,1e-27]}'
+    )
+
+
+@settings(max_examples=200)
+@given(
+    st.recursive(
+        st.none()
+        | st.booleans()
+        | st.integers(-(2**53) + 1, 2**53 - 1)
+        | st.floats(allow_nan=False, allow_infinity=False)
+        | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+        max_leaves=10,
+    ),
+    st.text(),
+)
+def test_canonical_bytes_are_those_of_the_library_that_knows_nothing_else(
+    value: Any, name: str
+) -> None:
+    fields = {"value": value, name: "\x00\x1f\x7f\u2028 / \U0001f511"}
+    assert canonical_bytes(fields) == rfc8785.dumps(
+        {name: value for name, value in fields.items() if name != "signature"}
     )
 
 

@@ -1,8 +1,10 @@
 """Ledger rows to test with."""
 
+from collections.abc import Iterable
+from operator import attrgetter
 from typing import Any
 
-from store.ledger import LedgerRow
+from store.ledger import BILLED, MEASURES, PRICED, ROLLUP_KEY, TOKENS, LedgerRow
 
 NOW = 1_767_268_800_000
 
@@ -35,3 +37,21 @@ def ledger_row(row_id: str = "row-1", **changes: Any) -> LedgerRow:
         "local_date": "2026-01-01",
     }
     return LedgerRow(**fields | changes)
+
+
+_key_of = attrgetter(*ROLLUP_KEY)
+
+
+def rollups_of(rows: Iterable[LedgerRow]) -> dict[tuple[str, ...], dict[str, int]]:
+    """The rollup rows that `rows` add up to, by the rollup's key: what the store must say."""
+    sums: dict[tuple[str, ...], dict[str, int]] = {}
+    for row in rows:
+        into = sums.setdefault(_key_of(row), dict.fromkeys(MEASURES, 0))
+        billed = row.kind in BILLED
+        into["operations"] += row.completes
+        into["calls"] += billed
+        into["unpriced_calls"] += (billed and not row.priced) - (row.kind == PRICED)
+        into["cost_nano_usd"] += row.cost_nano_usd
+        for name in TOKENS:
+            into[name] += getattr(row, name)
+    return sums
