@@ -3,6 +3,7 @@
 import json
 import random
 import threading
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -18,7 +19,7 @@ from events import EventRefused, UsageRecorded
 from store import books, ledger, outbox, setaside
 from store.engine import Database
 from store.ledger import LedgerRow, Recorded
-from store.schema import daily_usage, ledger_dropped, provider_keys
+from store.schema import budget_months, daily_usage, ledger_dropped, provider_keys
 from tests.unit.store.rows import NOW, ledger_row, rollups_of
 from tests.unit.workers.standins import event_of
 from workers.app import App
@@ -261,7 +262,7 @@ def test_rows_that_differ_in_what_is_told_apart_are_not_mixed(
 
 # Any order, repetition and splitting
 
-surrogates = (f"account-{number}" for number in count())
+surrogates = (f"account-{number}-" for number in count())
 
 some_rows = st.lists(
     st.builds(
@@ -272,7 +273,7 @@ some_rows = st.lists(
         model=st.sampled_from(["gpt-unit-1", "none"]),
         credential=st.sampled_from(["byok", "platform", "none"]),
         key_id=st.sampled_from([None, "1", "2"]),
-        local_date=st.sampled_from(["2026-01-01", "2026-01-02"]),
+        local_date=st.sampled_from(["2026-01-01", "2026-01-02", "2026-02-01"]),
         cost_nano_usd=st.integers(0, 10**15),
         input_tokens=st.integers(0, 10**6),
         output_tokens=st.integers(0, 10**6),
@@ -307,6 +308,27 @@ def named(rows: Sequence[LedgerRow], account: str) -> list[LedgerRow]:
     ]
 
 
+def spent_by(database: Database, account: str) -> dict[tuple[str, str], int]:
+    """What the store says that an account and its keys have spent, by scope and month."""
+    with database.read() as connection:
+        rows = connection.execute(
+            select(budget_months).where(budget_months.c.scope.contains(f":{account}"))
+        ).all()
+    return {(row.scope, row.month): row.spent_nano_usd for row in rows}
+
+
+def spent_of(rows: Sequence[LedgerRow]) -> dict[tuple[str, str], int]:
+    """The same from rows."""
+    spent: Counter[tuple[str, str]] = Counter()
+    for row in rows:
+        month = row.local_date[:7]
+        if row.cost_nano_usd:
+            spent[f"account:{row.surrogate}", month] += row.cost_nano_usd
+        if row.cost_nano_usd and row.key_id is not None:
+            spent[f"key:{row.key_id}", month] += row.cost_nano_usd
+    return spent
+
+
 @settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -326,6 +348,7 @@ def test_any_order_repetition_and_splitting_gives_the_same_ledger(
     assert sorted(new) == sorted(row.id for row in rows)
     assert kept(database, account) == sorted(rows, key=lambda row: (row.at, row.id))
     assert rollups(database, account) == rollups_of(kept(database, account))
+    assert spent_by(database, account) == spent_of(rows)
     for number in ("1", "2"):
         key_id = f"{account}-key-{number}"
         assert requests_of(database, key_id) == sum(
