@@ -7,7 +7,7 @@ as the rows, so that they can be rebuilt from the ledger and come out the same.
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from functools import cache
+from functools import lru_cache
 from operator import attrgetter
 from typing import Any, Self
 
@@ -221,7 +221,7 @@ _NEW = table("new_rows", *(column(c.name, c.type) for c in ledger.c))
 """The rows that a statement has just put onto the ledger."""
 
 
-@cache
+@lru_cache(maxsize=4)
 def _statement(dialect: Dialect) -> TextClause:
     """On PostgreSQL all is one statement: what it locks is held for one round trip and the commit.
 
@@ -232,14 +232,14 @@ def _statement(dialect: Dialect) -> TextClause:
     return text(f"WITH new_rows AS ({_insertion(dialect)}){parts} SELECT id FROM new_rows")  # noqa: S608 -- our own names
 
 
-@cache
+@lru_cache(maxsize=4)
 def _following(dialect: Dialect) -> list[TextClause]:
     """On SQLite, what follows the insert, each of it from the rows that are on the ledger now."""
     new = f"SELECT * FROM ledger WHERE id IN {json_strings(dialect, 'new')}"  # noqa: S608 -- our own names
     return [text(f"WITH new_rows AS ({new}) {sql}") for sql in reversed(_parts(dialect).values())]
 
 
-@cache
+@lru_cache(maxsize=4)
 def _insertion(dialect: Dialect) -> TextClause:
     # The condition on the month is in the same statement as the insert: where retention drops a
     # month at the same time, this waits for it and then sees that the month is gone.
