@@ -210,9 +210,10 @@ def _write(connection: Connection, rows: str, ids: Sequence[str]) -> set[str]:
     given = {"rows": rows, "ids": json.dumps(ids)}
     if connection.dialect.name != "sqlite":
         return set(connection.execute(_statement(connection.dialect), given).scalars())
-    new = set(connection.execute(_insertion(connection.dialect), given).scalars())
+    insertion, *following = _statements(connection.dialect)
+    new = set(connection.execute(insertion, given).scalars())
     given["new"] = json.dumps(list(new))
-    for statement in _following(connection.dialect):
+    for statement in following:
         connection.execute(statement, given)
     return new
 
@@ -233,18 +234,18 @@ def _statement(dialect: Dialect) -> TextClause:
 
 
 @lru_cache(maxsize=4)
-def _following(dialect: Dialect) -> list[TextClause]:
-    """On SQLite, what follows the insert, each of it from the rows that are on the ledger now."""
+def _statements(dialect: Dialect) -> list[TextClause]:
+    """On SQLite, the insert and what follows, each from the rows that are on the ledger then."""
     new = f"SELECT * FROM ledger WHERE id IN {json_strings(dialect, 'new')}"  # noqa: S608 -- our own names
-    return [text(f"WITH new_rows AS ({new}) {sql}") for sql in reversed(_parts(dialect).values())]
+    following = [f"WITH new_rows AS ({new}) {sql}" for sql in reversed(_parts(dialect).values())]
+    return [text(sql) for sql in (_insertion(dialect), *following)]
 
 
-@lru_cache(maxsize=4)
-def _insertion(dialect: Dialect) -> TextClause:
+def _insertion(dialect: Dialect) -> str:
     # The condition on the month is in the same statement as the insert: where retention drops a
     # month at the same time, this waits for it and then sees that the month is gone.
     names = ", ".join(c.name for c in ledger.c)
-    return text(
+    return (
         f"INSERT INTO ledger ({names}) SELECT {names} "  # noqa: S608 -- our own names
         f"FROM {json_rows(dialect, [*ledger.c, _OF_MONTH])} "
         "WHERE of_month > (SELECT coalesce(max(month), 0) FROM ledger_dropped) "

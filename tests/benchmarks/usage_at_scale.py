@@ -23,6 +23,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
+from multiprocessing.queues import Queue
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -167,7 +169,7 @@ def taking(app: App) -> Callable[[str], None]:
 
 
 def work(
-    url: str, kind: str, count: int, seed: str, start: float, told: "multiprocessing.Queue[Took]"
+    url: str, kind: str, count: int, seed: str, together: Barrier, told: "Queue[Took]"
 ) -> None:
     """One process: prepare everything, wait for the others, work; tells what it took."""
     name = f"bench-{seed}-{os.getpid()}"
@@ -193,7 +195,7 @@ def work(
                 for batch in batches(rows)
             ]
         servers = _connected(database, name)
-        time.sleep(max(0.0, start - time.time()))
+        together.wait()
         before = sum(map(_cpu_of, servers))
         began, client = time.perf_counter(), time.process_time()
         with ThreadPoolExecutor(USAGE_THREADS) as pool:
