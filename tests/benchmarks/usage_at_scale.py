@@ -230,12 +230,14 @@ def round_of(url: str, kind: str, count: int, processes: int, seed: str) -> Took
     with database.engine.connect() as connection:
         connection.execution_options(isolation_level="AUTOCOMMIT").execute(text("CHECKPOINT"))
     database.close()
-    spawn = multiprocessing.get_context("spawn")
-    told: multiprocessing.Queue[Took] = spawn.Queue()
-    # To prepare takes some 0.3 ms a row, and a process a second to start.
-    start = time.time() + 4 + count / 1500
+    # Processes of one that has loaded everything: a fork of this one would have the pool's locks.
+    starter = multiprocessing.get_context("forkserver")
+    starter.set_forkserver_preload([work.__module__])
+    together, told = starter.Barrier(processes), starter.Queue()
     started = [
-        spawn.Process(target=work, args=(url, kind, count // processes, f"{seed}-{n}", start, told))
+        starter.Process(
+            target=work, args=(url, kind, count // processes, f"{seed}-{n}", together, told)
+        )
         for n in range(processes)
     ]
     for process in started:
