@@ -6,7 +6,7 @@ completion: whoever holds an older number changes no result.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -440,22 +440,33 @@ def take_due(connection: Connection, now: int, limit: int, share: int) -> list[t
     return taken
 
 
-def held(connection: Connection, account_id: str, reasons: Sequence[str], limit: int) -> list[str]:
-    """The account's requests that wait for one of `reasons`, at most `limit`, the oldest first."""
+def held(
+    connection: Connection,
+    account_id: str,
+    reasons: Sequence[str],
+    limit: int,
+    beside: Collection[str] = (),
+) -> list[tuple[str, str]]:
+    """The account's requests that wait for one of `reasons`, at most `limit`, the oldest first.
+
+    Each with the provider that it wants; none of those that want one of `beside`.
+    """
     given = {"account": account_id, "most": limit}
-    rows = connection.execute(_held(tuple(reasons)), given)
-    return [request_id for _, request_id in sorted(tuple(row) for row in rows)[:limit]]
+    rows = connection.execute(_held(tuple(reasons), frozenset(beside)), given)
+    oldest = sorted(tuple(row) for row in rows)[:limit]
+    return [(request_id, wanted) for _, request_id, wanted in oldest]
 
 
 @cache
-def _held(reasons: tuple[str, ...]) -> CompoundSelect[Any]:
+def _held(reasons: tuple[str, ...], beside: frozenset[str]) -> CompoundSelect[Any]:
     # One reason at a time: so the index gives them in order, however many wait.
     oldest = (
-        select(analyses.c.created_at, analyses.c.request_id)
+        select(analyses.c.created_at, analyses.c.request_id, analyses.c.provider_wanted)
         .where(
             analyses.c.account_id == bindparam("account"),
             analyses.c.state == WAITING,
             analyses.c.reason == reason,
+            *([analyses.c.provider_wanted.not_in(sorted(beside))] if beside else []),
         )
         .order_by(analyses.c.created_at, analyses.c.request_id)
         .limit(bindparam("most"))

@@ -6,7 +6,7 @@ by step (`claim.py`). Then comes the call, with no transaction open (`sending.py
 completion (`completion.py`), one commit fenced by the attempt's number.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 
@@ -32,6 +32,7 @@ def requested(app: App, envelope: Envelope, data: AnalysisRequested) -> None:
     account, request_id = envelope.subject, data.request_id
     payload = open_input(app, account, data)
     given = Given.read(data.operation, payload)
+    in_vain = app.shares.in_vain(account)
     with turns.place(app, account) as placed:
         claimed: Claimed | Left | None = None
         if placed:
@@ -44,7 +45,9 @@ def requested(app: App, envelope: Envelope, data: AnalysisRequested) -> None:
         others_wait = isinstance(claimed, Claimed) and send(app, claimed, given.input)
     if claimed is Left.WAITS:
         app.shares.note_waiting(account)
-        if not placed and app.shares.has_room(account):
+        if placed and app.shares.in_vain(account) != in_vain:
+            _run_held(app, account)
+        elif not placed and app.shares.has_room(account):
             # The last one under way has ended meanwhile, and may not have seen this one.
             turns.wake(app, account, request_id)
     elif app.shares.were_waiting(account) or others_wait:
@@ -112,28 +115,45 @@ def _accept(
 
 def resume(app: App, account: str, request_id: str) -> None:
     """Look again at a request that waits. One that does not wait any more is left alone."""
+    in_vain = app.shares.in_vain(account)
     with turns.place(app, account) as placed:
         left = _resume(app, account, request_id) if placed else Left.WAITS
-    if placed and left is Left.DONE:
-        _run_held(app, account)
-    elif not placed:
+    if not placed:
         _keep_held(app, account, request_id)
+    elif left is Left.DONE or app.shares.in_vain(account) != in_vain:
+        _run_held(app, account)
+    else:
+        # Others may wait behind it for a provider that is free.
+        with app.database.read() as connection:
+            request = analyses.find(connection, account, request_id)
+        if request is not None:
+            _run_held(app, account, {request.provider_wanted})
 
 
-def _run_held(app: App, account: str) -> None:
-    """Run what waits for room, now that there may be some.
+def _run_held(app: App, account: str, busy: Collection[str] = ()) -> None:
+    """Run what waits for room, now that there may be some; nothing that wants one of `busy`.
 
     The place was given back before: so what is put off by another thread from here on is either
     seen here or waked by that thread. Whoever comes here has asked for the note that a thread makes
-    of what it put off, or was told by the store; else nothing waits.
+    of what it put off, or was told by the store; else nothing waits. What is put off here may have
+    been in the way of a thread that looks no more, so it is looked at again then; else it is passed
+    over with all that want the same provider, and leaves the others their turn.
     """
+    beside = set(busy)
     while not (app.stopping.is_set() or ANALYSES_QUEUE in app.pauses.known.queues):
-        with turns.next_in_turn(app, account) as request_id:
-            if request_id is None:
+        in_vain = app.shares.in_vain(account)
+        left = Left.WAITS
+        with turns.next_in_turn(app, account, beside) as picked:
+            if picked is None:
                 return
+            request_id, wanted = picked
             with turns.place(app, account) as placed:
-                if not placed or _resume(app, account, request_id) is Left.WAITS:
-                    return
+                if placed:
+                    left = _resume(app, account, request_id)
+        if not placed and not app.shares.has_room(account):
+            return
+        if placed and left is Left.WAITS and app.shares.in_vain(account) == in_vain:
+            beside.add(wanted)
     # This process stops, or the queue is paused: another goes on from here.
     turns.wake_another(app, account)
 

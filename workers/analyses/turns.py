@@ -5,7 +5,7 @@ for a sweep; and each that is started so wakes another by a message, for as long
 So a queue of thousands starts one after the other, in all processes, and never all together.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 import structlog
@@ -40,18 +40,23 @@ def place(app: App, account: str) -> Iterator[bool]:
 
 
 @contextmanager
-def next_in_turn(app: App, account: str) -> Iterator[str | None]:
-    """The account's request whose turn it is, which no other thread of this process looks at."""
+def next_in_turn(
+    app: App, account: str, beside: Collection[str] = ()
+) -> Iterator[tuple[str, str] | None]:
+    """The account's request whose turn it is, which no other thread of this process looks at.
+
+    With it the provider that it wants, which is none of `beside`.
+    """
     with app.database.read() as connection:
         # One more than can be looked at by others at once.
         limit = app.shares.limit + 1
-        held = analyses.held(connection, account, analyses.TURN_WAITS, limit)
-    request_id = app.shares.pick(account, held)
+        held = analyses.held(connection, account, analyses.TURN_WAITS, limit, beside)
+    picked = app.shares.pick(account, held)
     try:
-        yield request_id
+        yield picked
     finally:
-        if request_id is not None:
-            app.shares.unpick(account, request_id)
+        if picked is not None:
+            app.shares.unpick(account, picked[0])
 
 
 def wake(app: App, account: str, request_id: str) -> None:
@@ -70,8 +75,8 @@ def wake_another(app: App, account: str) -> None:
     if not app.shares.has_room(account):
         return
     try:
-        with next_in_turn(app, account) as request_id:
-            if request_id is not None:
-                wake(app, account, request_id)
+        with next_in_turn(app, account) as picked:
+            if picked is not None:
+                wake(app, account, picked[0])
     except Exception as error:  # noqa: BLE001 -- the caller has an attempt on the books to send
         log.warning("not_waked", error=type(error).__name__)

@@ -24,6 +24,10 @@ database anyway (its credits are one row); here they do so without holding the c
 SQLite the one turn, that other accounts and consents need."""
 
 
+_ACCOUNTS_APART = 1024
+"""So many accounts have a count of their own, on average, of what was looked for in vain."""
+
+
 class _Line:
     """Who waits for one account's transactions."""
 
@@ -48,11 +52,13 @@ class Shares:
         self._picked: set[tuple[str, str]] = set()
         self._waiting: set[str] = set()
         self._lines: dict[str, _Line] = {}
+        self._in_vain = [0] * _ACCOUNTS_APART
 
     def enter(self, account: str) -> bool:
         """Take a place; false where the account has its share already."""
         with self._lock:
             if self._taken[account] >= self.limit:
+                self._in_vain[hash(account) % _ACCOUNTS_APART] += 1
                 return False
             self._taken[account] += 1
             return True
@@ -85,6 +91,15 @@ class Shares:
             self._waiting.discard(account)
             return noted
 
+    def in_vain(self, account: str) -> int:
+        """How often a thread found no place, or nothing to run, for the account or a few others.
+
+        Where it has grown while a thread had a place or a request in its hands, that may have been
+        why: a thread that then runs nothing has to look for what waits in the other's stead.
+        """
+        with self._lock:
+            return self._in_vain[hash(account) % _ACCOUNTS_APART]
+
     def hold(self, account: str, seconds: float) -> None:
         """Note that the account's calls get no permit for so long."""
         with self._lock:
@@ -98,16 +113,18 @@ class Shares:
             held = self._held_until.get(account, 0.0) > self._monotonic()
         return messages >= (min(FEW, self.limit) if held else self.limit)
 
-    def pick(self, account: str, request_ids: Iterable[str]) -> str | None:
+    def pick(self, account: str, requests: Iterable[tuple[str, str]]) -> tuple[str, str] | None:
         """The first of the requests that no other thread of this process is about to look at.
 
+        `requests` are ids, each with the provider that it wants.
         It is this thread's until it says `unpick`.
         """
         with self._lock:
-            for request_id in request_ids:
+            for request_id, wanted in requests:
                 if (account, request_id) not in self._picked:
                     self._picked.add((account, request_id))
-                    return request_id
+                    return request_id, wanted
+            self._in_vain[hash(account) % _ACCOUNTS_APART] += 1
         return None
 
     def unpick(self, account: str, request_id: str) -> None:

@@ -361,7 +361,8 @@ def test_of_what_an_account_has_due_together_a_few_are_taken_and_the_others_wait
         assert {("acme", "req-old"), ("other", "req-other")} <= set(taken)
         held = [one for one in flood if ("acme", one.request_id) not in taken]
         turns = analyses.held(connection, "acme", analyses.TURN_WAITS, 10)
-        assert turns == [one.request_id for one in held]
+        assert turns == [(one.request_id, "auto") for one in held]
+        assert analyses.held(connection, "acme", analyses.TURN_WAITS, 10, ["auto"]) == []
         soon = NOW + analyses.TURN_SECONDS * 1000
         assert analyses.take_due(connection, soon - 1, 10, 2) == []
         assert len(analyses.take_due(connection, soon, 10, 2)) == 2
@@ -373,7 +374,7 @@ def test_requests_are_accepted_together_and_each_once(accepted: Database) -> Non
         written = analyses.accept_held(connection, fresh, NOW + 10)
         assert written == {"req-2", "req-3"}
         assert request(connection, "req-2").due_at == NOW + 10
-        assert analyses.held(connection, "acme", analyses.TURN_WAITS, 1) == ["req-2"]
+        assert analyses.held(connection, "acme", analyses.TURN_WAITS, 1) == [("req-2", "auto")]
 
 
 def test_a_change_of_keys_wakes_what_waits_for_it_and_nothing_else(database: Database) -> None:
