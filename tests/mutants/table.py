@@ -18,14 +18,19 @@ from unittest.mock import patch
 from dramatiq import Message
 from dramatiq.brokers.redis import RedisBroker
 from dramatiq.middleware import AsyncIO, TimeLimit
+from sqlalchemy import Connection
 
 import events.broker
-from store import accounts, analyses, outbox
+from store import accounts, analyses, budgets, outbox, vault
+from store.pauses import Paused
+from store.statements import insert_ignore
 from workers import boundary, logs, relay, scheduler, settings, worker
+from workers.analyses import spending
 from workers.app import App
 from workers.broker import rabbitmq
 from workers.broker import redis as redis_broker
 from workers.pacing import permits
+from workers.pauses import PauseWatch
 
 Patch = Callable[[], AbstractContextManager[object]]
 
@@ -39,11 +44,15 @@ HISTORIES = (
 )
 
 
+ALL_HISTORIES = tuple(HISTORIES.format(first=first) for first in range(0, 80, 10))
+
+
 @dataclass(frozen=True)
 class Mutant:
-    """One answer taken out. `trap` is the number in `docs/traps.md`."""
+    """One answer taken out."""
 
     trap: int
+    """The number in `docs/traps.md`; 0 where it is an invariant's, and no trap of the queue."""
     taken_out: str
     patch: Patch
     tests: tuple[str, ...]
@@ -173,6 +182,24 @@ def _metrics_of_dramatiq() -> Any:
     from dramatiq.middleware.prometheus import Prometheus  # noqa: PLC0415 -- sets itself up
 
     return Prometheus()
+
+
+def _passes_budgets(connection: Connection, budget: budgets.Budget, nano_usd: int) -> bool:
+    insert_ignore(connection, budgets.budget_months, {"scope": budget.scope, "month": budget.month})
+    budgets._move(connection, budget.scope, budget.month, reserved=nano_usd)
+    return True
+
+
+def _binds_nothing(*_: str) -> bytes:
+    return b"the same for all"
+
+
+def _never(*_: Any, **__: Any) -> None:
+    return None
+
+
+def _one_nano_dollar(*_: Any) -> int:
+    return 1
 
 
 def _end_attempt_always(*_: Any, **__: Any) -> bool:
@@ -317,5 +344,47 @@ MUTANTS = (
         "an app opens what a fork would share",
         _built_before_it_is_asked_for,
         (TRAPS + "test_an_app_opens_nothing_before_it_is_asked_to",),
+    ),
+    Mutant(
+        0,
+        "a claim passes a budget",
+        swapped(budgets, "_add", _passes_budgets),
+        ALL_HISTORIES,
+    ),
+    Mutant(
+        0,
+        "what was reserved of a budget is not given back",
+        swapped(budgets, "release", _never),
+        ALL_HISTORIES,
+    ),
+    Mutant(
+        0,
+        "less is reserved of a budget than a call may cost",
+        swapped(spending, "dearest_price", _one_nano_dollar),
+        ALL_HISTORIES,
+    ),
+    Mutant(
+        0,
+        "a budget that is reached is not told of",
+        swapped(budgets, "note_reached", _never),
+        ALL_HISTORIES,
+    ),
+    Mutant(
+        0,
+        "what is paused is not looked at",
+        swapped(PauseWatch, "known", Paused()),
+        ALL_HISTORIES,
+    ),
+    Mutant(
+        0,
+        "a key's ciphertext is bound to nothing",
+        swapped(vault, "key_aad", _binds_nothing),
+        (HISTORIES.format(first=0),),
+    ),
+    Mutant(
+        0,
+        "a stored mail is bound to nothing",
+        swapped(vault, "_text_aad", _binds_nothing),
+        (HISTORIES.format(first=0),),
     ),
 )

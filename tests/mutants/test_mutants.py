@@ -14,7 +14,7 @@ TRAPS = set(range(1, 20))
 
 
 def test_every_trap_has_a_mutant() -> None:
-    assert {mutant.trap for mutant in MUTANTS} == TRAPS
+    assert {mutant.trap for mutant in MUTANTS} - {0} == TRAPS
 
 
 @pytest.mark.timeout(300)

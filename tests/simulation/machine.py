@@ -25,10 +25,9 @@ from workers import scheduler, worker
 from workers.analyses.actors import HANDLERS
 from workers.analyses.intake import take_in
 from workers.app import App
-from workers.boundary import Stopping
-from workers.broker.reading import read_message, unreadable
+from workers.broker.reading import PutBack, read_message, unreadable
 from workers.lease import Lease
-from workers.pauses import PauseWatch
+from workers.pauses import LOOK_SECONDS, PauseWatch
 from workers.settings import Settings
 
 T = TypeVar("T")
@@ -103,6 +102,9 @@ class SimEffects:
         return self._world.rng.random()
 
     def wait(self, seconds: float, stop: threading.Event) -> bool:
+        task = self._world.current
+        if task is not None and task.name == "pauses":
+            seconds = self._process.app.pauses.rest(seconds)  # type: ignore[attr-defined]
         self._process.sleep(seconds, stop)
         return stop.is_set()
 
@@ -155,15 +157,43 @@ class SimDatabase(Database):
             raise OperationalError("BEGIN", {}, ConnectionError("away"))
 
 
+class SimPauses(PauseWatch):
+    """What a process knows of pauses. It looks twice a second, where there is something new."""
+
+    def __init__(self, process: "Process", app: App) -> None:
+        super().__init__(lambda: app.database, app.effects)
+        self._process = process
+        self._thread = SimThread(process, "pauses", self._keep, passive=False)
+        self.version = 0
+
+    def look(self) -> None:
+        super().look()
+        # Nothing has come between: a transaction is one step.
+        self.version = self._process.outside.operators.version
+
+    def rest(self, seconds: float) -> float:
+        """How long the next look is off: looks that would find nothing new are left out."""
+        news = self.version != self._process.outside.operators.version
+        return seconds if news else NEVER / 1000
+
+    def wake(self) -> None:
+        """There is something new: it is seen when the thread next looks."""
+        world, task = self._process.world, self._thread._task
+        if task is not None and task.stop is self._stop:
+            task.due = min(task.due, world.now + int(world.rng.random() * LOOK_SECONDS * 1000))
+
+
 class SimThread:
     """What the lease takes for a thread."""
 
-    def __init__(self, process: "Process", name: str, run: Callable[[], None]) -> None:
-        self._process, self._name, self._run = process, name, run
+    def __init__(
+        self, process: "Process", name: str, run: Callable[[], None], *, passive: bool = True
+    ) -> None:
+        self._process, self._name, self._run, self._passive = process, name, run, passive
         self._task: Task | None = None
 
     def start(self) -> None:
-        self._task = self._process.spawn(self._name, self._run, passive=True)
+        self._task = self._process.spawn(self._name, self._run, passive=self._passive)
 
     def join(self) -> None:
         if self._task is not None:
@@ -333,9 +363,6 @@ class Process:
         publisher._answers = client
         lease = Lease(database, app.effects, self.role)
         lease._thread = SimThread(self, "lease", lease._keep)
-        pauses = PauseWatch(lambda: database, app.effects)
-        # Nothing is paused in these histories: it is read once, and nobody reads on.
-        pauses._thread = SimThread(self, "pauses", lambda: None)
         from workers.pacing import Gate  # noqa: PLC0415 -- see below
 
         app.__dict__.update(
@@ -345,7 +372,7 @@ class Process:
             calls=SimCalls(self),
             stream=client,
             lease=lease,
-            pauses=pauses,
+            pauses=SimPauses(self, app),
             pacing=Gate(client, app.effects.monotonic),
             providers={name: self.outside.provider.client(self, name) for name in Provider},
         )
@@ -395,6 +422,7 @@ class Process:
 
     def committed(self) -> None:
         """A transaction is durable: what is in the store now has to be right."""
+        self.outside.operators.committed()
         self.outside.oracle.look(self)
 
     def maybe_die(self, fault: str) -> None:
@@ -481,6 +509,8 @@ class Process:
     def has_room(self, queue: str) -> bool:
         """Whether a thread is free for a message of `queue`."""
         group, threads = self.room[queue]
+        if queue in self.app.pauses.known.queues:
+            return False
         return self.ready and self.under_way.get(group, 0) < threads
 
     def take(self, queue: str, data: bytes) -> None:
@@ -513,7 +543,7 @@ class Process:
                 else:
                     broker.actors[message.actor_name].fn(*message.args)
             except Exception as error:
-                if not isinstance(error, Stopping):
+                if not isinstance(error, PutBack):
                     raise
                 self.outside.redeliver(self, delivery)
             else:

@@ -12,7 +12,11 @@ from typing import Any
 from events import Provider
 from events.stream import STREAM
 from store import ledger
+from tests.simulation.bindings import Bindings
+from tests.simulation.budgets import Budgets
+from tests.simulation.operator import KNOWN_MS
 from tests.simulation.provider import Billed
+from workers.cli.pause import Kind
 
 PROBES = "~probe:"
 """How the request id of a billed validation begins."""
@@ -64,6 +68,10 @@ class Oracle:
     _outbox_seen: set[str] = field(default_factory=set)
     _recorded: dict[str, str] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self._budgets = Budgets(self)
+        self._bindings = Bindings(self)
+
     def broken(self, invariant: str) -> None:
         """Note that something does not hold."""
         self.outside.world.note(f"BROKEN: {invariant}")
@@ -78,18 +86,20 @@ class Oracle:
     def look(self, process: Any) -> None:
         """A transaction of `process` was committed."""
         self.commits += 1
-        self._look_at_keys()
-        self._look_at_requests()
+        self._look_at_usage()
+        self._look_at_keys(process)
+        self._look_at_requests(process)
         self._look_at_claims(process)
         self._look_at_credits()
-        self._look_at_usage()
+        self._budgets.look()
 
-    def _look_at_requests(self) -> None:
+    def _look_at_requests(self, process: Any) -> None:
         now = {
             (row["account_id"], row["request_id"]): row
             for row in self.rows(
                 "SELECT account_id, request_id, state, reason, attempt, credit_period_at,"
-                " credential, answered_by, key_id, due_at, process_id, event_id FROM analyses"
+                " credential, answered_by, key_id, due_at, process_id, event_id,"
+                " input IS NOT NULL AS has_input FROM analyses"
             )
         }
         for name, before in self._requests.items():
@@ -112,6 +122,10 @@ class Oracle:
             was_open = before is None or before["state"] not in TERMINAL
             if was_open and after["state"] == "completed" and after["answered_by"] == "model":
                 self._note_completed(name, before, after)
+            if was_open and (after["state"], after["reason"]) == ("skipped", "budget"):
+                self._budgets.skipped(*name)
+            if before is None and after["has_input"]:
+                self._bindings.input(*name, process.app.vault)
         self._requests = now
 
     def _note_completed(self, name: tuple[str, str], before: Any, after: Any) -> None:
@@ -134,6 +148,8 @@ class Oracle:
                 secret = self.secrets[key_id, key["revision"]]
                 self.claims.append(Claim(account, request, row["attempt"], process, secret))
                 continue
+            self._budgets.claimed(row)
+            self._look_at_pauses(process, account, row["provider"], request)
             known = self.rows("SELECT * FROM accounts WHERE account_id = ?", account)
             if not known or known[0]["deleted"] or not known[0]["ai_consent"]:
                 self.broken(f"8: {request} was claimed without consent")
@@ -156,11 +172,18 @@ class Oracle:
                 secret = self.secrets[key_id, key["revision"]]
             self.claims.append(Claim(account, request, row["attempt"], process, secret))
 
-    def _look_at_keys(self) -> None:
+    def _look_at_pauses(self, process: Any, account: str, provider: str, request: str) -> None:
+        operators = self.outside.operators
+        for kind, name in ((Kind.PROVIDER, provider), (Kind.ACCOUNT, account)):
+            if operators.is_known(process, kind, name):
+                self.broken(f"8: {request} was claimed and the {kind} {name} is paused")
+
+    def _look_at_keys(self, process: Any) -> None:
         now = {
             row["key_id"]: row
             for row in self.rows(
-                "SELECT key_id, account_id, revision, status, reason, tested_at, last_ok_at,"
+                "SELECT key_id, account_id, provider, revision, status, reason, tested_at,"
+                " last_ok_at,"
                 " removed_at, validate_at, validation_no, suspect_at,"
                 " ciphertext IS NOT NULL OR wrapped_key IS NOT NULL AS has_secret"
                 " FROM provider_keys"
@@ -170,6 +193,8 @@ class Oracle:
             before = self._keys.get(key_id)
             if after["removed_at"] is not None and after["has_secret"]:
                 self.broken(f"6: the removed key {key_id} has its secret still")
+            if after["has_secret"] and (before is None or before["revision"] != after["revision"]):
+                self._bindings.key(after, process.app.vault)
             if before is None:
                 continue
             same_life = before["revision"] == after["revision"]
@@ -223,6 +248,7 @@ class Oracle:
         if (highest["at"] or 0) != self._ledger:
             self._ledger = highest["at"]
             self._look_at_rollups()
+            self._budgets.look_at_spent()
             for row in self.rows("SELECT id FROM ledger"):
                 if row["id"] not in self._outbox_seen:
                     self.broken(f"2: {row['id']} is on the ledger and was never in the outbox")
@@ -243,6 +269,7 @@ class Oracle:
         if name in self._recorded:
             self.broken(f"2: {name} is on the ledger twice")
         self._recorded[name] = row["id"]
+        self._budgets.recorded(row)
 
     def _billed(self, request_id: str) -> Billed | None:
         return next(
@@ -264,6 +291,14 @@ class Oracle:
             self.broken(f"2: the rollups {tuple(theirs)} are not the ledger {tuple(ours)}")
 
     # -- at a provider
+
+    def called(self, process: Any, provider: Provider) -> None:
+        """A provider is called: nobody has paused it for long."""
+        since = self.outside.operators.since(Kind.PROVIDER, provider)
+        if since is not None:
+            at = max(since[1], self.outside.calm_since)
+            if self.outside.world.now - at > KNOWN_MS:
+                self.broken(f"8: {process.name} calls {provider}, which is paused")
 
     def asked(self, process: Any, secret: str, mark: str) -> None:
         """A mail is sent: some claim must have said so, and each claim is sent once."""
@@ -308,6 +343,7 @@ class Oracle:
         for row in self.rows("SELECT queue, reason FROM set_aside"):
             if row["reason"] in INTERNAL:
                 self.broken(f"10: a message was set aside: {row['reason']}")
+        self._budgets.audit(self._events())
         self._audit_bill()
         self._audit_counts()
         self._audit_events()

@@ -83,7 +83,9 @@ class Providers:
     def charge(self, name: Provider, secret: str, mark: str, *, probe: bool, told: bool) -> Billed:
         """Put a call on the bill."""
         rng = self._world.rng
-        tokens = Tokens(input=rng.randint(1, 500), output=rng.randint(1, 50))
+        # Some cost nearly as much as is reserved for them: a token is a byte at least.
+        most = rng.choice((1, 1, 4))
+        tokens = Tokens(input=rng.randint(1, 500 * most), output=rng.randint(1, 50 * most))
         billed = Billed(f"req_{len(self.bill)}", name, secret, mark, tokens, probe=probe, told=told)
         self.bill.append(billed)
         return billed
@@ -105,6 +107,7 @@ class Client:
         self, key: SecretStr, *, model: str, prove_quota: bool = False
     ) -> Proof | Failure | Undecided:
         secret = key.get_secret_value()
+        self._all._oracle.called(self._process, self.name)
         self._all._oracle.probed(self._process, secret)
         fate = self._fate(("unsent", "lost", "timeout", "limited", "overloaded"))
         await Pause(self._latency())
@@ -122,6 +125,7 @@ class Client:
 
     async def spend(self, key: SecretStr, *, model: str) -> Proof | Failure:
         secret = key.get_secret_value()
+        self._all._oracle.called(self._process, self.name)
         self._all._oracle.spent(self._process, secret)
         fate = self._fate(LOST_KINDS)
         await Pause(self._latency())
@@ -143,6 +147,7 @@ class Client:
         """There is nothing to close."""
 
     async def _call(self, secret: str, mark: str, question: Question) -> Answer | Failure:
+        self._all._oracle.called(self._process, self.name)
         self._all._oracle.asked(self._process, secret, mark)
         fate = self._fate(FATES)
         await Pause(self._latency())

@@ -21,10 +21,11 @@ from store import engine, migrate
 from store.engine import Database
 from tests.simulation.broker import Delivery, Queues
 from tests.simulation.machine import Faults, Process
+from tests.simulation.operator import Operators
 from tests.simulation.oracle import Oracle
 from tests.simulation.provider import Providers
 from tests.simulation.sweeps import only_where_something_is_due
-from tests.simulation.upstream import Upstream
+from tests.simulation.upstream import BUDGETS, Upstream
 from tests.simulation.valkey import Valkey
 from tests.simulation.world import NEVER, START, World
 from tests.unit.workers.standins import stand_in_settings
@@ -35,6 +36,35 @@ FAULTY_MS = 120_000
 """Faults go on for this long after the last event was published, in the world's time."""
 
 LONGEST_MS = 3 * 24 * 3600 * 1000
+
+
+def _goes_on(*queues: str) -> str:
+    names = ", ".join(f"'{queue}'" for queue in queues)
+    return f"NOT EXISTS (SELECT 1 FROM paused WHERE kind = 'queue' AND name IN ({names}))"
+
+
+_DUE = f"""
+WITH paused AS (SELECT * FROM pauses WHERE resumed_at IS NULL),
+resumed AS (SELECT * FROM pauses WHERE resumed_at IS NOT NULL)
+SELECT min(at) AS at FROM (
+SELECT min(due_at) AS at FROM analyses WHERE state = 'waiting' AND {_goes_on("analyses")}
+UNION ALL SELECT min(due_at) FROM outbox WHERE kind != 'usage' OR {_goes_on("usage")}
+UNION ALL SELECT min(due_at) FROM waiting_events WHERE {_goes_on("accounts", "keys")}
+UNION ALL SELECT min(validate_at) FROM provider_keys WHERE {_goes_on("validations")}
+    AND NOT EXISTS (SELECT 1 FROM paused WHERE kind = 'provider' AND name = provider)
+UNION ALL SELECT min(resumed_at) + 900000 FROM resumed
+UNION ALL SELECT ? FROM resumed JOIN analyses ON state = 'waiting' AND (
+    kind = 'provider' AND reason = 'paused_' || name
+    OR kind = 'account' AND reason = 'paused_account' AND account_id = name)
+UNION ALL SELECT min(heartbeat_at) + 10001 FROM processes
+    WHERE stopped_at IS NULL AND process_id NOT IN ({{live}})
+UNION ALL SELECT min(started_at) + 900001 FROM attempts WHERE state = 'started'
+UNION ALL SELECT ? FROM analyses JOIN processes USING (process_id)
+    WHERE state = 'running' AND stopped_at IS NOT NULL
+UNION ALL SELECT ? FROM attempts JOIN processes USING (process_id)
+    WHERE state = 'started' AND stopped_at IS NOT NULL)
+"""
+"""When a sweep has something to do, of what nobody has paused."""
 
 
 class Store:
@@ -102,12 +132,17 @@ class Simulation:
         self._store = store
         self.store, self.raw, self.instruments = store.database, store.raw, store.instruments
         rng = self.world.rng
+        self.budgeted = rng.random() < 0.4
+        self.calm_since = NEVER
+        """Since when nothing goes wrong any more."""
         self.settings = stand_in_settings(
             Path("/nowhere"),
             analysis_threads=rng.choice((1, 2, 4)),
             key_threads=rng.choice((1, 2)),
             unknown_attempts=rng.choice(("rerun", "rerun", "hold")),
             reuse_hours=rng.choice((0, 24)),
+            budget_soft_share=rng.choice((0.3, 0.8, 1.0)),
+            platform_budget_usd=rng.choice(BUDGETS) if self.budgeted else None,
         )
         self.platform = {
             name: key.get_secret_value()
@@ -123,7 +158,9 @@ class Simulation:
         self._timers: list[tuple[int, int, Callable[[], None]]] = []
         self._numbered = 0
         self.world.sweep_due = self._store_due
-        self.upstream = Upstream(self, Process("upstream", "upstream", self))
+        outside = Process("upstream", "upstream", self)
+        self.operators = Operators(self, outside)
+        self.upstream = Upstream(self, outside)
 
     def moment(self) -> datetime:
         """Now, as upstream dates its events."""
@@ -182,6 +219,7 @@ class Simulation:
         for role in ("worker", "worker", "scheduler", "scheduler")[: world.rng.choice((3, 3, 4))]:
             self.boot(role)
         self.upstream.begin()
+        self.operators.begin(self.upstream.last_at)
         while not world.failures:
             self._fire()
             if self.faults.rate and self._faults_are_over():
@@ -214,6 +252,7 @@ class Simulation:
     def _end_faults(self) -> None:
         self.world.note("the faults end")
         self.faults.end()
+        self.calm_since = self.world.now
         for process in self.processes:
             process.frozen_until = 0
         for task in self.world.tasks:
@@ -288,21 +327,7 @@ class Simulation:
         wall, offset = self.world.wall(), self.world.wall_offset
         live = [process.app.lease._process_id for process in self.processes]
         marks = ",".join("?" * len(live))
-        (row,) = self.raw.execute(
-            "SELECT min(at) AS at FROM ("
-            "SELECT min(due_at) AS at FROM analyses WHERE state = 'waiting'"
-            " UNION ALL SELECT min(due_at) FROM outbox"
-            " UNION ALL SELECT min(due_at) FROM waiting_events"
-            " UNION ALL SELECT min(validate_at) FROM provider_keys"
-            " UNION ALL SELECT min(heartbeat_at) + 10001 FROM processes"
-            f" WHERE stopped_at IS NULL AND process_id NOT IN ({marks})"
-            " UNION ALL SELECT min(started_at) + 900001 FROM attempts WHERE state = 'started'"
-            " UNION ALL SELECT ? FROM analyses JOIN processes USING (process_id)"
-            " WHERE state = 'running' AND stopped_at IS NOT NULL"
-            " UNION ALL SELECT ? FROM attempts JOIN processes USING (process_id)"
-            " WHERE state = 'started' AND stopped_at IS NOT NULL)",
-            (*live, wall, wall),
-        ).fetchall()
+        (row,) = self.raw.execute(_DUE.format(live=marks), (wall, *live, wall, wall)).fetchall()
         return NEVER if row["at"] is None else row["at"] - offset
 
     def _is_quiet(self) -> bool:

@@ -25,6 +25,8 @@ _LOOKED_FOR = {
     "orphaned_requests": "SELECT 1 FROM analyses WHERE state = 'running'",
     "lost_attempts": "SELECT 1 FROM attempts WHERE state = 'started'",
     "paused_requests": "SELECT 1 FROM pauses WHERE resumed_at IS NOT NULL",
+    # Nothing else gets old enough.
+    "kept_no_longer": "SELECT 1 FROM processes WHERE stopped_at < :now - 86400000",
     "past_cooldowns": "SELECT 1 FROM cooldowns WHERE until_at <= :now",
 }
 

@@ -30,6 +30,9 @@ from events import (
 from tests.simulation import provider as providers
 from tests.simulation.world import START, World
 
+BUDGETS = (None, None, "0", "0.01", "0.02", "0.05")
+"""In dollars. A call reserves a few tenths of a cent."""
+
 PREFIX = {Provider.OPENAI: "sk-proj-fake-", Provider.ANTHROPIC: "sk-ant-api03-fake-"}
 
 AGAIN_SECONDS = 20.0
@@ -104,6 +107,7 @@ class Upstream:
             credits=rng.choice((0, 1, 2, 5, None)),
             credit_period=CreditPeriod(start=start, end=start + timedelta(days=30)),
             timezone=rng.choice(("UTC", "Pacific/Auckland")),
+            budget_usd=self._budget(),
         )
 
     def _key(self, account: Account) -> EventData:
@@ -142,7 +146,11 @@ class Upstream:
                 key_id=key_id,
             ),
             allow_platform_fallback=rng.random() < 0.4,
+            budget_usd=self._budget(),
         )
+
+    def _budget(self) -> str | None:
+        return self._world.rng.choice(BUDGETS) if self._outside.budgeted else None
 
     def _about_key(self, account: Account) -> list[EventData]:
         rng = self._world.rng
@@ -160,6 +168,7 @@ class Upstream:
                     revision=account.revision,
                     key_id=key_id,
                     allow_platform_fallback=rng.random() < 0.5,
+                    budget_usd=self._budget(),
                 )
             ]
         del account.keys[provider]

@@ -118,28 +118,34 @@ def described_pauses(app: App) -> list[dict[str, Any]]:
     ]
 
 
+def change(app: App, kind: Kind, name: str, note: str, *, pausing: bool) -> tuple[bool, int]:
+    """Pause something or resume it; whether that changed anything, and how many requests wait."""
+    made = pauses.Pause(
+        kind=kind.value,
+        name=name,
+        at=app.effects.now_ms(),
+        source=app.settings.operator_source,
+        note=redact(note),
+        resumed_at=None,
+    )
+    action_id = app.effects.new_id()
+    with app.database.write() as connection:
+        if pausing:
+            changed = pauses.pause(connection, made, action_id)
+        else:
+            changed = pauses.resume(connection, made, action_id)
+            if changed and kind is Kind.QUEUE and name in (ACCOUNTS_QUEUE, KEYS_QUEUE):
+                waiting.prolong(connection, made.at)
+        return changed, pauses.held_back(connection).get((kind.value, name), 0)
+
+
 def _change(kind: Kind, name: str, note: str, *, pausing: bool, as_json: bool) -> None:
     if len(note) > LONGEST_NOTE:
         raise typer.BadParameter(f"--note takes at most {LONGEST_NOTE} characters.")
     with open_app() as app:
         _require(app, kind, name)
-        made = pauses.Pause(
-            kind=kind.value,
-            name=name,
-            at=app.effects.now_ms(),
-            source=app.settings.operator_source,
-            note=redact(note),
-            resumed_at=None,
-        )
-        action_id = app.effects.new_id()
-        with app.database.write() as connection:
-            if pausing:
-                changed = pauses.pause(connection, made, action_id)
-            else:
-                changed = pauses.resume(connection, made, action_id)
-                if changed and kind is Kind.QUEUE and name in (ACCOUNTS_QUEUE, KEYS_QUEUE):
-                    waiting.prolong(connection, made.at)
-            waits = pauses.held_back(connection).get((kind.value, name), 0)
+        changed, waits = change(app, kind, name, note, pausing=pausing)
+        by = app.settings.operator_source
     if not pausing and not changed:
         refuse(f"The {kind.value} {name!r} is not paused: see `byok paused`.")
     if as_json:
@@ -149,7 +155,7 @@ def _change(kind: Kind, name: str, note: str, *, pausing: bool, as_json: bool) -
                 "name": name,
                 "paused": pausing,
                 "changed": changed,
-                "by": made.source,
+                "by": by,
                 "requests_waiting": waits,
             }
         )

@@ -75,7 +75,8 @@ def validate(app: App, key_id: str) -> None:
 def _ask(app: App, key: keys.KeyRecord, secret: SecretStr) -> Proof | Failure | None:
     """Ask for nothing, and where that does not tell, by a call that is billed.
 
-    `None` where the key was removed, replaced or tried anew meanwhile: nothing is paid then.
+    `None` where the key was removed, replaced or tried anew meanwhile, or its provider paused:
+    nothing is paid then, and it is looked at again where that is due.
     """
     provider = Provider(key.provider)
     client, model = app.providers[provider], app.settings.model(provider)
@@ -88,7 +89,7 @@ def _ask(app: App, key: keys.KeyRecord, secret: SecretStr) -> Proof | Failure | 
     # Noted before it is sent: whatever becomes of this process, it is billed once or `unknown`.
     with app.database.write() as connection:
         gate.share(connection, key.account_id)
-        if _still(connection, key) is None:
+        if _still(connection, key) is None or _is_paused(connection, key.key_id):
             return None
         probes.start(
             connection,

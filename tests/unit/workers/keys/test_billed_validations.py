@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError
 
 from events import Provider
-from store import keys, outbox
+from store import keys, outbox, pauses
 from store.engine import Database
 from tests.integration.keys.keeping import put_key
 from workers.app import App
@@ -75,6 +75,27 @@ def test_nothing_is_paid_with_a_key_that_was_removed_while_it_was_looked_at(app:
             keys.destroy(connection, key, cause_of(app, "removed"))
 
     provider = Billing(removed)
+    app.__dict__.update(providers=dict.fromkeys(Provider, provider), lease=Held())
+    validate(app, "key-1")
+    assert provider.paid == 0
+
+
+def test_nothing_is_paid_to_a_provider_that_was_paused_while_a_key_was_looked_at(app: App) -> None:
+    put_key(app.database, app.vault, "key-1")
+    made = pauses.Pause(
+        kind=pauses.PROVIDER,
+        name="openai",
+        at=app.effects.now_ms(),
+        source="test#ann",
+        note="",
+        resumed_at=None,
+    )
+
+    def paused() -> None:
+        with app.database.write() as connection:
+            assert pauses.pause(connection, made, "action-1")
+
+    provider = Billing(paused)
     app.__dict__.update(providers=dict.fromkeys(Provider, provider), lease=Held())
     validate(app, "key-1")
     assert provider.paid == 0
