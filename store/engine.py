@@ -51,11 +51,8 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """For statements that only read, each what is committed by then.
-
-        On SQLite they all see one moment; `snapshot` does so everywhere.
-        """
-        with (self.engine if self.is_sqlite else self._brief).connect() as connection:
+        """A transaction that only reads."""
+        with self.engine.connect() as connection:
             yield connection
 
     @contextmanager
