@@ -111,7 +111,6 @@ def claiming(
     taken = Taken()
     try:
         with (
-            app.tracer.span("claim"),
             app.shares.transaction(account),
             app.database.brief() if straight else app.database.write() as connection,
         ):

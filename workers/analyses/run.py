@@ -34,14 +34,18 @@ def requested(app: App, envelope: Envelope, data: AnalysisRequested) -> None:
     given = Given.read(data.operation, payload)
     in_vain = app.shares.in_vain(account)
     with turns.place(app, account) as placed:
-        claimed: Claimed | Left | None = None
-        if placed:
-            claimed = straight.start_fresh(
-                app, account, given, lambda vault: new_request(app, vault, envelope, data, payload)
+        with app.tracer.span("claim"):
+            claimed: Claimed | Left | None = None
+            if placed:
+                claimed = straight.start_fresh(
+                    app,
+                    account,
+                    given,
+                    lambda vault: new_request(app, vault, envelope, data, payload),
+                )
+            claimed = claimed or looking_again(
+                lambda: _accept(app, envelope, data, payload, given, placed=placed)
             )
-        claimed = claimed or looking_again(
-            lambda: _accept(app, envelope, data, payload, given, placed=placed)
-        )
         others_wait = isinstance(claimed, Claimed) and send(app, claimed, given.input)
     if claimed is Left.WAITS:
         app.shares.note_waiting(account)
@@ -202,10 +206,11 @@ def _resume(app: App, account: str, request_id: str) -> Left:
             return claim(app, connection, account, request_id, given, taken, now)
 
     with _followed(app, request):
-        claimed: Claimed | Left | None = None
-        if given is not None:
-            claimed = straight.start_waiting(app, account, request_id, given)
-        claimed = claimed or looking_again(step_by_step)
+        with app.tracer.span("claim"):
+            claimed: Claimed | Left | None = None
+            if given is not None:
+                claimed = straight.start_waiting(app, account, request_id, given)
+            claimed = claimed or looking_again(step_by_step)
         if isinstance(claimed, Left):
             return claimed
         if claimed.permit.room:

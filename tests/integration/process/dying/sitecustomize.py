@@ -34,35 +34,40 @@ def _die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _lay_traps() -> None:
+def _away(opening: Any) -> Any:
     from sqlalchemy.exc import OperationalError  # noqa: PLC0415 -- in workers only
 
+    @contextmanager
+    def trapped(database: Any) -> Iterator[Any]:
+        # This one stays until it is taken away.
+        with suppress(OSError):
+            if Path(os.environ["TRAP"]).read_text() == DATABASE_AWAY:
+                raise OperationalError("", None, Exception(DATABASE_AWAY))
+        with opening(database) as connection:
+            yield connection
+
+    return trapped
+
+
+def _lay_traps() -> None:
     from store.engine import Database  # noqa: PLC0415
-    from workers.analyses import run  # noqa: PLC0415
+    from workers.analyses import claim, sending  # noqa: PLC0415
     from workers.keys import lifecycle, validation  # noqa: PLC0415
 
-    complete, conclude, write = run.complete, validation._conclude, Database.write
+    complete, conclude = sending.complete, validation._conclude
 
-    def trapped_complete(*arguments: Any) -> None:
+    def trapped_complete(*arguments: Any) -> Any:
         if _goes_off(BEFORE_COMMIT):
             _die()
-        complete(*arguments)
+        done = complete(*arguments)
         if _goes_off(AFTER_COMMIT):
             _die()
+        return done
 
     def trapped_conclude(*arguments: Any) -> None:
         if _goes_off(BEFORE_VERDICT):
             _die()
         conclude(*arguments)
-
-    @contextmanager
-    def trapped_write(database: Database) -> Iterator[Any]:
-        # This one stays until it is taken away.
-        with suppress(OSError):
-            if Path(os.environ["TRAP"]).read_text() == DATABASE_AWAY:
-                raise OperationalError("", None, Exception(DATABASE_AWAY))
-        with write(database) as connection:
-            yield connection
 
     def telling(moment: str, act: Any, told: Any) -> Any:
         def trapped(*arguments: Any, **named: Any) -> Any:
@@ -77,13 +82,14 @@ def _lay_traps() -> None:
     def secret(_app: Any, _key: Any, secret: Any) -> str:
         return str(secret.get_secret_value())
 
-    run.read_input = telling(RAISE_READING, run.read_input, lambda _, payload: payload.decode())
+    claim.read_input = telling(RAISE_READING, claim.read_input, lambda _, payload: payload.decode())
     lifecycle.check_shape = telling(RAISE_READING, lifecycle.check_shape, lambda _, pasted: pasted)
-    run._ask = telling(RAISE_CALLING, run._ask, lambda _app, _claimed, given: given.text)
+    sending._ask = telling(RAISE_CALLING, sending._ask, lambda _app, _claimed, asked: asked.user)
     validation._ask = telling(RAISE_CALLING, validation._ask, secret)
-    run.complete = trapped_complete
+    sending.complete = trapped_complete
     validation._conclude = trapped_conclude
-    Database.write = trapped_write  # type: ignore[method-assign]
+    Database.write = _away(Database.write)  # type: ignore[method-assign]
+    Database.brief = _away(Database.brief)  # type: ignore[method-assign]
 
 
 if "worker" in sys.orig_argv and "TRAP" in os.environ:
