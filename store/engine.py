@@ -14,6 +14,7 @@ from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, Opera
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from store.masterkeys import MasterKeyUnavailable
+from store.postgresql import limit_waiting
 
 SQLITE_BUSY_SECONDS = 30
 
@@ -37,11 +38,19 @@ class Database:
     growing pauses that starves some threads for seconds.
     """
 
-    def __init__(self, url: str, *, pool_size: int = 16) -> None:
+    def __init__(
+        self, url: str, *, pool_size: int = 16, answer_seconds: float | None = None
+    ) -> None:
+        """With `answer_seconds` a PostgreSQL without an answer to a statement for so long is away.
+
+        Not for what may rightly take longer: migrations, and reports over everything.
+        """
         self.url = make_url(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self.engine = (
-            _sqlite_engine(url, pool_size) if self.is_sqlite else _postgresql_engine(url, pool_size)
+            _sqlite_engine(url, pool_size)
+            if self.is_sqlite
+            else _postgresql_engine(url, pool_size, answer_seconds)
         )
         self._writing: Any = threading.Lock() if self.is_sqlite else nullcontext()
         self._brief = self.engine.execution_options(isolation_level="AUTOCOMMIT")
@@ -126,7 +135,7 @@ def is_unavailable(error: BaseException) -> bool:
     return error.connection_invalidated or getattr(error.orig, "sqlstate", "") == READ_ONLY
 
 
-def _postgresql_engine(url: str, pool_size: int) -> Engine:
+def _postgresql_engine(url: str, pool_size: int, answer_seconds: float | None) -> Engine:
     engine = create_engine(url, pool_size=pool_size, max_overflow=0, hide_parameters=True)
 
     @event.listens_for(engine, "checkin")
@@ -142,6 +151,8 @@ def _postgresql_engine(url: str, pool_size: int) -> Engine:
                 engine.dialect.do_ping(dbapi_connection)
             except engine.dialect.loaded_dbapi.Error as error:
                 raise DisconnectionError from error
+
+    limit_waiting(engine, answer_seconds)
 
     @event.listens_for(engine, "handle_error")
     def _drop_demoted(context: Any) -> None:

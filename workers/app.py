@@ -39,6 +39,14 @@ SOURCE = "byok/workers"
 CLI = "cli"
 """The role of a command."""
 
+ROLES = ("worker", "scheduler", "exporter")
+"""The roles that run on."""
+
+ANSWER_SECONDS = 20.0
+"""So long a role waits for PostgreSQL's answer to a statement. Theirs take some milliseconds, the
+longest a second or two; a sweep that meets a silent server and connects anew is through before the
+45 s after which its loop counts as stuck."""
+
 _ENDED = ("canceled", "free")
 """Where an account's plan includes nothing, whatever it is called."""
 
@@ -62,7 +70,7 @@ class App:
     @cached_property
     def database(self) -> Database:
         """The store."""
-        return Database(self.settings.effective_database_url)
+        return self._open_database()
 
     @cached_property
     def master_keys(self) -> KeyRing:
@@ -168,16 +176,12 @@ class App:
     @cached_property
     def lease(self) -> Lease:
         """This process's lease, on a connection of its own: it must not wait for work."""
-        return Lease(
-            Database(self.settings.effective_database_url, pool_size=1), self.effects, self.role
-        )
+        return Lease(self._open_database(pool_size=1), self.effects, self.role)
 
     @cached_property
     def pauses(self) -> PauseWatch:
         """What is paused, on a connection of its own as the lease is."""
-        return PauseWatch(
-            lambda: Database(self.settings.effective_database_url, pool_size=1), self.effects
-        )
+        return PauseWatch(lambda: self._open_database(pool_size=1), self.effects)
 
     @cached_property
     def tracer(self) -> Tracer:
@@ -188,6 +192,12 @@ class App:
     def health(self) -> Health:
         """What the threads of this process say of themselves."""
         return Health(self.role, self.effects.monotonic, self.stopping)
+
+    def _open_database(self, *, pool_size: int = 16) -> Database:
+        # What a command asks for may rightly take longer: a migration, a rebuild, an audit.
+        limit = ANSWER_SECONDS if self.role in ROLES else None
+        url = self.settings.effective_database_url
+        return Database(url, pool_size=pool_size, answer_seconds=limit)
 
     def emit(self, connection: Connection, data: EventData, *, account: str) -> None:
         """Put an out-event into the outbox, in the caller's transaction."""

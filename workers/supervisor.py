@@ -21,7 +21,7 @@ import structlog
 from events.keys import Provider
 from store import migrate
 from workers.addresses import processes_of, told_by
-from workers.app import App
+from workers.app import ROLES, App
 from workers.settings import ConfigurationError, Settings
 
 log = structlog.get_logger(__name__)
@@ -29,7 +29,6 @@ log = structlog.get_logger(__name__)
 START_SECONDS = 60.0
 STOP_SECONDS = 100.0
 POLL_SECONDS = 0.05
-ROLES = ("worker", "scheduler", "exporter")
 RESTART_PAUSE_SECONDS = 1.0
 
 
