@@ -70,8 +70,8 @@ def without_sweep(name: str) -> Patch:
 
 
 def _keep_all_options(read: Callable[..., Any]) -> Callable[..., Any]:
-    def read_message(broker: Any, queue: str, data: bytes, keep: Any = ()) -> Any:
-        message = read(broker, queue, data, keep)
+    def read_message(broker: Any, queue: str, data: bytes) -> Any:
+        message = read(broker, queue, data)
         return message and message.copy(options=Message.decode(data).options)
 
     return read_message

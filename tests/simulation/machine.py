@@ -534,7 +534,7 @@ class Process:
             broker = self._reader
             assert broker is not None
             message = read_message(broker, delivery.queue, delivery.data) or unreadable(
-                delivery.queue, delivery.data, {}
+                delivery.queue, delivery.data
             )
             try:
                 if self._goes_with_others(message):

@@ -76,7 +76,7 @@ class Consumer(_RabbitmqConsumer):
             return None
         message = read_message(self.broker, self.queue_name, body)
         if message is None:
-            message = unreadable(self.queue_name, body, {})
+            message = unreadable(self.queue_name, body)
         self.known_tags.add(method.delivery_tag)
         proxy: MessageProxy = _RabbitmqMessage(method.redelivered, method.delivery_tag, message)
         return proxy

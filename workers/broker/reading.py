@@ -2,7 +2,6 @@
 
 import base64
 import time
-from collections.abc import Mapping
 from typing import Any
 
 import structlog
@@ -18,13 +17,11 @@ def unreadable_actor(queue: str) -> str:
     return _UNREADABLE + queue
 
 
-def read_message(
-    broker: Broker, queue: str, data: bytes, keep: tuple[str, ...] = ()
-) -> Message[Any] | None:
+def read_message(broker: Broker, queue: str, data: bytes) -> Message[Any] | None:
     """The message, or `None` where it is not one that an actor of `broker` takes from `queue`.
 
-    Of its options only those named in `keep` stay: a time would park the message in this worker's
-    memory, and others would change how dramatiq handles it.
+    Its options go: a time would park the message in this worker's memory, and others would change
+    how dramatiq handles it.
     """
     try:
         message: Message[Any] = Message.decode(data)
@@ -42,13 +39,12 @@ def read_message(
     )
     if not ours:
         return None
-    options = {name: message.options[name] for name in keep if name in message.options}
     return Message(
         queue_name=queue,
         actor_name=message.actor_name,
         args=message.args,
         kwargs={},
-        options=options,
+        options={},
         message_id=message.message_id,
         # When it was sent, for how long it waited; a sender can write anything there.
         message_timestamp=_moment(message.message_timestamp),
@@ -61,14 +57,14 @@ def _moment(told: object) -> int:
     return min(told, now) if isinstance(told, int) else now
 
 
-def unreadable(queue: str, data: bytes, options: Mapping[str, Any]) -> Message[Any]:
+def unreadable(queue: str, data: bytes) -> Message[Any]:
     """A message that brings `data` to the actor that sets it aside."""
     return Message(
         queue_name=queue,
         actor_name=unreadable_actor(queue),
         args=(base64.b64encode(data).decode(),),
         kwargs={},
-        options=dict(options),
+        options={},
     )
 
 

@@ -4,6 +4,7 @@ import sys
 import time
 import uuid
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from threading import Event
 from typing import Any
 
@@ -32,6 +33,8 @@ REST_SECONDS = 0.05
 
 _ID = "redis_message_id"
 
+_MAINTAIN = "maintain"
+
 HEARTBEAT_TIMEOUT_MS = 15_000
 MAINTENANCE_CHANCE = 20_000
 """In a million, per dispatch: some fifty dispatches a second make it once a second."""
@@ -58,6 +61,8 @@ class RedisWorkerBroker(RedisBroker):
         self.stopping = stopping
         self.watch = watch
         self.deferrals: dict[str, Deferral] = {}
+        script = (Path(__file__).parent / "fetch.lua").read_text(encoding="utf-8")
+        self._fetch = self.client.register_script(script)
 
     @property
     def consumer_class(self) -> type["Consumer"]:
@@ -69,6 +74,27 @@ class RedisWorkerBroker(RedisBroker):
             self.emit_before("declare_queue", queue_name)
             self.queues.add(queue_name)
             self.emit_after("declare_queue", queue_name)
+
+    def fetch(self, queue_name: str, count: int) -> list[tuple[str, bytes]]:
+        """Take up to `count` messages, each with the id under which it lies in Redis.
+
+        dramatiq's own fetch leaves the ids to what the messages say of themselves, and whoever
+        wrote one may be mistaken there: it could never be acknowledged.
+        """
+        if super()._should_do_maintenance("fetch"):
+            getattr(self, f"do_{_MAINTAIN}")(queue_name)
+        now = time.time_ns() // 1_000_000
+        arguments = (queue_name, str(self.broker_id), now, count)
+        ids, found = self._fetch(keys=[self.namespace], args=arguments)
+        return [
+            (str(message_id, "utf-8", "replace"), data)
+            for message_id, data in zip(ids, found, strict=True)
+            # An id that was pushed twice has been acknowledged since.
+            if data is not None
+        ]
+
+    def _should_do_maintenance(self, command: str) -> int:
+        return int(command == _MAINTAIN)
 
     def acknowledge(self, queue: str, messages: Sequence[Message[Any]]) -> None:
         """Acknowledge messages that were fetched from `queue`, together.
@@ -100,12 +126,11 @@ class Consumer(_RedisConsumer):
 
     broker: RedisWorkerBroker
     queue_name: str
-    message_cache: list[bytes | None]
+    message_cache: list[tuple[str, bytes]]
     queued_message_ids: set[str]
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)  # type: ignore[no-untyped-call]  # as above
-        self._unreadable_ids: set[str] = set()
         self._deferral = self.broker.deferrals.get(self.queue_name)
         if self._deferral is not None:
             # A consumer is only made anew when the connection of the one before it was lost.
@@ -126,14 +151,14 @@ class Consumer(_RedisConsumer):
 
     def _rest(self) -> None:
         """Take nothing, because the queue is paused; what was fetched goes back."""
-        fetched = [self._read(data) for data in self.message_cache if data is not None]
+        fetched = [self._read(*taken) for taken in self.message_cache]
         self.message_cache = []
         if self._deferral is not None:
             fetched += self._deferral.take(sys.maxsize)
         self.requeue(fetched)
         # It fetches nothing, and says that this identity is alive: what it has under way would be
         # delivered again.
-        self.broker.do_fetch(self.queue_name, 0)
+        self.broker.fetch(self.queue_name, 0)
         self.broker.watch.answered(self.queue_name, well=True)
         time.sleep(REST_SECONDS)
 
@@ -144,12 +169,11 @@ class Consumer(_RedisConsumer):
         if not self.message_cache:
             room = self.prefetch - self.outstanding_message_count
             if room > 0:
-                self.message_cache = self.broker.do_fetch(self.queue_name, room)
+                self.message_cache = self.broker.fetch(self.queue_name, room)
                 self.broker.watch.answered(self.queue_name, well=True)
         found = bool(self.message_cache)
         while self.message_cache:
-            data = self.message_cache.pop(0)
-            message = None if data is None else self._handed_out(data)
+            message = self._handed_out(*self.message_cache.pop(0))
             if message is not None:
                 self.misses = 0
                 return MessageProxy(message)
@@ -163,12 +187,17 @@ class Consumer(_RedisConsumer):
         time.sleep(poll_pause(self.misses))
         return None
 
-    def _handed_out(self, data: bytes) -> Message[Any] | None:
-        """A message for the worker's threads, or `None` where it is deferred."""
-        message = self._read(data)
+    def _handed_out(self, redis_id: str, data: bytes) -> Message[Any] | None:
+        """A message for the worker's threads, or `None` where it is deferred or with them already.
+
+        An id may have been pushed twice, and is acknowledged once.
+        """
+        if redis_id in self.queued_message_ids:
+            return None
+        message = self._read(redis_id, data)
         if self._deferral is not None and self._deferral.keeps(message, len(data)):
             return None
-        self.queued_message_ids.add(message.message_id)
+        self.queued_message_ids.add(redis_id)
         return message
 
     def _call_to_take_in(self, taker: str) -> Message[Any]:
@@ -223,29 +252,12 @@ class Consumer(_RedisConsumer):
         if not self.broker.stopping.is_set():
             raise ConnectionClosed(error) from None
 
-    def _read(self, data: bytes) -> Message[Any]:
-        message = read_message(self.broker, self.queue_name, data, keep=(_ID,))
-        # Without its own id a message could never be acknowledged.
-        if message is not None and isinstance(message.options.get(_ID), str):
-            return message
-        return unreadable(self.queue_name, data, {_ID: self._id_of(data)})
+    def _read(self, redis_id: str, data: bytes) -> Message[Any]:
+        """A message, known by the id under which it lies in Redis whatever it says itself.
 
-    def _id_of(self, data: bytes) -> str:
-        """Find under which id a message was fetched; it cannot be read from its text.
-
-        The same text may have been fetched several times: each id is given once, and forgotten
-        here, not when it is acknowledged: a worker thread acknowledges while this one looks, and
-        an id that was given again would leave the message behind it unacknowledged.
+        Two that say the same would be counted as one, and more be taken than there is room for.
         """
-        queue = f"{self.broker.namespace}:{self.queue_name}"
-        taken = f"{self.broker.namespace}:__acks__.{self.broker.broker_id}.{self.queue_name}"
-        client = self.broker.client
-        ids: list[Any] = list(client.smembers(taken))
-        names = [str(message_id, "utf-8", "replace") for message_id in ids]
-        self._unreadable_ids.intersection_update(names)
-        if ids:
-            for found, stored in zip(names, client.hmget(f"{queue}.msgs", ids), strict=True):
-                if stored == data and found not in self._unreadable_ids:
-                    self._unreadable_ids.add(found)
-                    return found
-        return "unknown"
+        message = read_message(self.broker, self.queue_name, data)
+        if message is None:
+            message = unreadable(self.queue_name, data)
+        return message.copy(message_id=redis_id, options={_ID: redis_id})

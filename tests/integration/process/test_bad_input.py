@@ -137,10 +137,6 @@ PUSHED: dict[str, tuple[str, str, Callable[[Up], object]]] = {
         *(KEYS_QUEUE, "not_a_message"),
         lambda up: up.push(KEYS_QUEUE, json.dumps({"actor_name": "keys_event", "args": ["{}"]})),
     ),
-    "a message without its own id": (
-        *(KEYS_QUEUE, "not_a_message"),
-        lambda up: up.send(KEYS_QUEUE, "{}", options={}),
-    ),
     "a message whose options are none": (
         *(KEYS_QUEUE, "not_a_message"),
         lambda up: up.send(KEYS_QUEUE, "{}", options=None),

@@ -18,21 +18,14 @@ one_road = pytest.mark.parametrize("services", ["sqlite-valkey"], indirect=True)
 def test_a_consumer_that_is_stuck_is_seen(road: Road, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(health, "WEDGED_SECONDS", 2.5)
     road.until(lambda: road.worker_app.health.ready().ok)
-    held, fetch = threading.Event(), RedisWorkerBroker.__getattr__
+    held, fetch = threading.Event(), RedisWorkerBroker.fetch
 
-    def stuck(self: RedisWorkerBroker, name: str) -> object:
-        found = fetch(self, name)
-        if name != "do_fetch":
-            return found
+    def stuck(self: RedisWorkerBroker, queue: str, count: int) -> list[tuple[str, bytes]]:
+        if queue == "analyses":
+            held.wait(30)
+        return fetch(self, queue, count)
 
-        def do_fetch(queue: str, *arguments: object) -> object:
-            if queue == "analyses":
-                held.wait(30)
-            return found(queue, *arguments)
-
-        return do_fetch
-
-    monkeypatch.setattr(RedisWorkerBroker, "__getattr__", stuck)
+    monkeypatch.setattr(RedisWorkerBroker, "fetch", stuck)
     try:
         road.until(lambda: not road.worker_app.health.live().ok)
         assert list(road.worker_app.health.live().wrong) == ["consumer of analyses"]

@@ -65,7 +65,7 @@ def test_what_a_dead_worker_had_taken_comes_to_another(valkey: str, client: redi
     broker = open_broker(valkey)
     # As fetching does it, without its pauses.
     for _ in range(NO_MAINTENANCE_AT_ALL):
-        if broker.do_fetch(QUEUE, 1):
+        if broker.fetch(QUEUE, 1):
             break
     else:
         pytest.fail("the message of the dead worker never came")

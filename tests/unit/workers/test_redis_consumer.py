@@ -155,14 +155,12 @@ def test_a_message_that_no_actor_of_ours_takes_is_brought_to_be_set_aside(
         b"{}",
         b'{"queue_name": "things"}',
         b"[" * 100_000,
-        json.dumps(a_message()).encode(),
         json.dumps(a_message(options=None)).encode(),
-        json.dumps(a_message(options={"redis_message_id": 5})).encode(),
         json.dumps(a_message(more=1)).encode(),
     ],
     ids=[
         *("empty", "words", "binary", "null", "list", "object", "piece", "deep"),
-        *("without-id", "without-options", "number-for-id", "unknown-field"),
+        *("without-options", "unknown-field"),
     ],
 )
 def test_what_is_no_message_is_brought_to_be_set_aside(station: Station, data: bytes) -> None:
@@ -191,25 +189,41 @@ def test_the_same_nonsense_many_times_leaves_nothing_behind(station: Station) ->
     assert station.left() == []
 
 
-def test_nonsense_acknowledged_while_the_next_is_read_leaves_nothing_behind(
-    station: Station, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("told", [{}, {"redis_message_id": 5}, {"redis_message_id": "another"}])
+def test_what_a_message_says_of_its_id_does_not_matter(
+    station: Station, told: dict[str, Any]
 ) -> None:
-    station.push(b"nonsense")
-    first = station.fetch()
-    station.push(b"nonsense")
-    client = station.broker.client
-    look = client.hmget
-
-    def look_then_acknowledge(*arguments: Any) -> Any:
-        seen = look(*arguments)
-        station.consumer.ack(first)
-        return seen
-
-    with monkeypatch.context() as patched:
-        patched.setattr(client, "hmget", look_then_acknowledge)
-        second = station.fetch()
+    station.push(with_id(a_message(args=["first"]), "another"), "another")
+    station.push(json.dumps(a_message(args=["second"], options=told)).encode())
+    first, second = station.fetch(), station.fetch()
+    assert (first.args, second.args) == (("first",), ("second",))
     station.consumer.ack(second)
+    # It was the second that was acknowledged, and not the one it named.
+    assert [json.loads(data)["args"] for data in station.left()] == [["first"]]
+    station.consumer.ack(first)
     assert station.left() == []
+
+
+def test_messages_that_say_they_are_the_same_are_counted_each(station: Station) -> None:
+    for _ in range(6):
+        station.push(json.dumps(a_message()).encode())
+    fetched = [station.fetch() for _ in range(4)]
+    assert next(station.consumer) is None
+    for message in fetched:
+        station.consumer.ack(message)
+    for message in (station.fetch(), station.fetch()):
+        station.consumer.ack(message)
+    assert station.left() == []
+
+
+def test_an_id_that_was_pushed_twice_is_handed_out_once_at_a_time(station: Station) -> None:
+    station.push(json.dumps(a_message()).encode(), "twice")
+    station.redis.rpush(f"{NAMESPACE}:{QUEUE}", "twice", "twice")
+    message = station.fetch()
+    assert [next(station.consumer) for _ in range(3)] == [None] * 3
+    station.consumer.ack(message)
+    assert station.left() == []
+    assert next(station.consumer) is None
 
 
 def test_nonsense_among_good_messages_takes_none_of_them_along(station: Station) -> None:
@@ -255,7 +269,7 @@ def test_a_message_that_is_refused_while_stopping_goes_back(station: Station) ->
     station.consumer.nack(message)
     assert station.dead() == 0
     assert station.redis.lrange(f"{NAMESPACE}:{QUEUE}", 0, -1) == [b"r-1"]
-    assert station.fetch().message_id == "m-1"
+    assert station.fetch().message_id == "r-1"
 
 
 def test_a_fetch_that_fails_gives_the_process_a_new_identity(valkey: str) -> None:
@@ -273,7 +287,7 @@ def test_a_fetch_that_fails_gives_the_process_a_new_identity(valkey: str) -> Non
 
 def test_what_a_lost_identity_had_fetched_comes_to_another(station: Station) -> None:
     station.push(with_id(a_message(), "r-1"), "r-1")
-    assert station.fetch().message_id == "m-1"
+    assert station.fetch().message_id == "r-1"
     station.broker.renew_identity()
     # The old identity's heartbeat is over; maintenance puts back what it had taken.
     station.redis.zadd(
@@ -286,7 +300,7 @@ def test_what_a_lost_identity_had_fetched_comes_to_another(station: Station) -> 
     for _ in range(200):
         found = found or next(again)
     assert found is not None
-    assert found.message_id == "m-1"
+    assert found.message_id == "r-1"
 
 
 def test_declaring_a_queue_declares_no_queue_for_delays(station: Station) -> None:
