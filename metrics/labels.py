@@ -58,7 +58,7 @@ REFUSED = label(
     *("unsigned", "unknown_source", "source_not_allowed", "bad_signature", "stale_signature"),
     *("seal_malformed", "seal_unknown_key", "seal_broken", "invalid_input"),
     *("id_conflict", "key_id_taken", "unknown_account", "vault_unreadable", "internal_error"),
-    *("usage_conflict", "usage_expired"),
+    *("usage_conflict", "usage_expired", "before_restore"),
 )
 """Why a message is set aside: the reasons of `events.contract.refusals`, and the workers' own."""
 
@@ -67,7 +67,7 @@ KEY_REASON = label(
     "reason",
     *("ok", "no_quota", "rejected", "revoked", "deactivated", "restricted"),
     *("ip_not_allowed", "region", "malformed", "wrong_kind", "wrong_provider", "unreadable"),
-    *("none", "plan_without_byok", "replaced", "removed", "account_deleted"),
+    *("none", "plan_without_byok", "replaced", "removed", "account_deleted", "restored"),
 )
 OUTCOME_CLASS = label(
     "outcome",
@@ -91,7 +91,7 @@ END_REASON = label(
     ),
     *("key_invalid", "key_no_quota", "key_pending", "key_refused", "platform_unavailable"),
     *("bad_answer", "bad_request", "model_unavailable", "answer_lost", "input_unreadable"),
-    "key_unreadable",
+    *("key_unreadable", "restored"),
 )
 """Why an analysis failed or was skipped; `none` of one that completed."""
 

@@ -16,6 +16,9 @@ from store.schema import key_history, key_ids, key_settings, key_slots, provider
 from store.statements import insert_into, upsert_newer
 from store.vault import StoredKey
 
+HELD = "restored"
+"""The reason of a key that waits for upstream's word after a backup was restored."""
+
 RESEND_SECONDS = 60
 """A validation that was asked for and not heard of is asked for again after this."""
 
@@ -259,6 +262,37 @@ def destroy(connection: Connection, key: KeyRecord, cause: Cause) -> StatusChang
     return _note(connection, change, cause)
 
 
+def hold(connection: Connection, key: KeyRecord, cause: Cause) -> StatusChange:
+    """Keep a key from being used or looked at until upstream says that it is still there."""
+    connection.execute(
+        update(provider_keys)
+        .where(provider_keys.c.key_id == key.key_id)
+        .values(
+            status="pending",
+            reason=HELD,
+            validate_at=None,
+            suspect_at=None,
+            validation_no=provider_keys.c.validation_no + 1,
+        )
+    )
+    change = _change(key, key.account_id, key.key_id, key.provider, key.revision, "pending", HELD)
+    return _note(connection, change, cause)
+
+
+def end_hold(connection: Connection, account_id: str, key_id: str, now: int) -> bool:
+    """Have a held key looked at, since upstream says that it is there; whether it was held."""
+    ended = connection.execute(
+        update(provider_keys)
+        .where(
+            provider_keys.c.key_id == key_id,
+            provider_keys.c.account_id == account_id,
+            provider_keys.c.reason == HELD,
+        )
+        .values(reason="", validate_at=now)
+    )
+    return bool(ended.rowcount)
+
+
 def set_status(
     connection: Connection,
     key: KeyRecord,
@@ -308,7 +342,11 @@ def ask_validation(connection: Connection, key_id: str, at: int) -> bool:
     return bool(
         connection.execute(
             update(provider_keys)
-            .where(provider_keys.c.key_id == key_id, provider_keys.c.ciphertext.is_not(None))
+            .where(
+                provider_keys.c.key_id == key_id,
+                provider_keys.c.ciphertext.is_not(None),
+                provider_keys.c.reason != HELD,
+            )
             .values(validate_at=at)
         ).rowcount
     )
@@ -348,6 +386,7 @@ def begin_validation(connection: Connection, key_id: str, now: int) -> KeyRecord
             provider_keys.c.key_id == key_id,
             provider_keys.c.removed_at.is_(None),
             provider_keys.c.ciphertext.is_not(None),
+            provider_keys.c.reason != HELD,
         )
         .values(
             validation_no=provider_keys.c.validation_no + 1,

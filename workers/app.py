@@ -64,6 +64,8 @@ class App:
     stopping: threading.Event = field(default_factory=threading.Event)
     ledger_kept_at: float | None = None
     """When this process last looked after the ledger's months, by the monotonic clock."""
+    restored_at: int | None = None
+    """When the database was last restored from a backup (Unix ms), as this process found it."""
     erased_at: float | None = None
     """When it last found nothing more that is kept no longer."""
 

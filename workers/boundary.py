@@ -8,14 +8,15 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import structlog
 
-from events import Envelope, EventData, EventRefused, read_event
+from events import AccountDeleted, Envelope, EventData, EventRefused, KeyRemoved, read_event
 from store.engine import is_unavailable
 from store.masterkeys import DoesNotOpen, MasterKeyMissing, MasterKeyUnavailable
-from workers.app import App
+from workers.app import SOURCE, App
 from workers.broker import PutBack
 from workers.effects import moment
 from workers.lease import LeaseLost
@@ -118,7 +119,7 @@ def _followed(app: App, queue: str, envelope: Envelope) -> Iterator[None]:
 def read_envelope(app: App, raw: str) -> Envelope:
     """Read an event, signature and all. Raises `EventRefused`."""
     try:
-        return read_event(raw, app.sources, moment(app.effects))
+        envelope = read_event(raw, app.sources, moment(app.effects))
     except EventRefused:
         raise
     except Exception as error:  # noqa: BLE001 -- whatever a sender can think of
@@ -126,6 +127,26 @@ def read_envelope(app: App, raw: str) -> Envelope:
         raise EventRefused(
             "invalid_event", "The event cannot be read: see the event reference."
         ) from None
+    _refuse_from_before(app, envelope)
+    return envelope
+
+
+def _refuse_from_before(app: App, envelope: Envelope) -> None:
+    """Refuse an event of upstream's that is older than the database's restoration.
+
+    What it brings may have been done already, and undone since. What takes something away is
+    never wrong. Raises `EventRefused`.
+    """
+    if app.restored_at is None or envelope.source == SOURCE:
+        return
+    if isinstance(envelope.data, KeyRemoved | AccountDeleted):
+        return
+    if envelope.time < datetime.fromtimestamp(app.restored_at / 1000, tz=UTC):
+        raise EventRefused(
+            "before_restore",
+            "The event is older than the database's restoration from a backup and may have been "
+            "acted on before: publish what is true now as a new event.",
+        )
 
 
 def take(

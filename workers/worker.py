@@ -11,7 +11,7 @@ import structlog
 from dramatiq import Broker, actor
 
 from events import EventRefused
-from store import vault
+from store import restore, vault
 from store.masterkeys import MasterKeyMissing, MasterKeyUnavailable
 from workers import accounts
 from workers.analyses import actors as analyses_actors
@@ -105,6 +105,8 @@ def run(app: App) -> None:
     """Work until the app is stopping, then finish what is under way."""
     _build_parts(app)
     _require_master_keys(app)
+    with app.database.read() as connection:
+        app.restored_at = restore.restored_at(connection)
     app.lease.start()
     app.pauses.start()
     taken = groups(app)

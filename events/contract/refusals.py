@@ -61,6 +61,12 @@ REFUSALS = (
         Teller.INSIDE,
         "A usage row has other fields than this version's ledger: upgrade the workers.",
     ),
+    Refusal(
+        "before_restore",
+        Teller.WORKER,
+        "The event is older than the database's restoration from a backup and may have been acted "
+        "on before: publish what is true now as a new event.",
+    ),
     Refusal("not_json", Teller.WORKER, "The message is not JSON: send a CloudEvent 1.0 in JSON."),
     Refusal("not_json", Teller.WORKER, "The message's argument is not an event in JSON."),
     Refusal(

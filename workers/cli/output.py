@@ -296,6 +296,16 @@ class Applied(TypedDict):
 
 
 @with_config(_STRICT)
+class Restored(TypedDict):
+    """What a restored database is kept from, until upstream has said how things stand."""
+
+    at: str
+    consents_off: int
+    keys_held: int
+    requests_ended: int
+
+
+@with_config(_STRICT)
 class Changed(TypedDict):
     """The files that were written anew."""
 
@@ -626,6 +636,7 @@ OUTPUTS: dict[str, Any] = {
     "paused": Paused,
     "top": Top,
     "db upgrade": Applied,
+    "db restored": Restored,
     "keygen": dict[str, str],
     "rekey": Rekeyed,
     "contract write": Changed,

@@ -1,6 +1,7 @@
 """`byok keygen`, `byok db`."""
 
 import json
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated
 
@@ -8,7 +9,7 @@ import typer
 
 from events.sealing import SealingKeys
 from events.signing import SigningKey
-from workers.cli.console import AsJson, emit_json, open_app, out
+from workers.cli.console import AsJson, emit_json, open_app, out, refuse
 from workers.settings import new_named_key
 
 database = typer.Typer(no_args_is_help=True, help="The database's schema.")
@@ -69,7 +70,32 @@ def upgrade(*, as_json: AsJson = False) -> None:
         )
 
 
-@database.callback()
-def _database() -> None:
-    # With one command alone typer would make no group of it.
-    pass
+@database.command()
+def restored(*, as_json: AsJson = False) -> None:
+    """Say that the database was restored from a backup. Example: `byok db restored`.
+
+    Before the first process starts. Consent is off and keys are held until upstream has published
+    how each stands; what had not ended ends as `restored`, so that nothing is paid for twice.
+    """
+    from workers.restored import ProcessesRun, take_over  # noqa: PLC0415 -- as above
+
+    with open_app() as app:
+        try:
+            done = take_over(app)
+        except ProcessesRun:
+            refuse("Processes work on this database: stop them all, then say it again.")
+    told = {
+        "at": datetime.fromtimestamp(done.at / 1000, tz=UTC).isoformat(),
+        "consents_off": done.consents_off,
+        "keys_held": done.keys_held,
+        "requests_ended": done.requests_ended,
+    }
+    if as_json:
+        emit_json(told)
+    else:
+        out.print(
+            f"Consent is off for {done.consents_off:,} accounts, {done.keys_held:,} keys are held, "
+            f"{done.requests_ended:,} requests ended. Have upstream publish how each account and "
+            "key stands, then start the processes.",
+            highlight=False,
+        )

@@ -130,7 +130,7 @@ def updated(app: App, envelope: Envelope, data: KeyUpdated) -> None:
         if not _admitted(connection, envelope, data.revision, app.effects.now_ms()):
             return
         _refuse_foreign_id(connection, envelope.subject, data.key_id)
-        keys.set_settings(
+        taken = keys.set_settings(
             connection,
             envelope.subject,
             data.key_id,
@@ -139,6 +139,10 @@ def updated(app: App, envelope: Envelope, data: KeyUpdated) -> None:
             allow_platform_fallback=data.allow_platform_fallback,
             budget_usd=data.budget_usd,
         )
+        now = app.effects.now_ms()
+        held = taken and keys.end_hold(connection, envelope.subject, data.key_id, now)
+    if held:
+        look_now(app, data.key_id)
 
 
 def tested(app: App, envelope: Envelope, data: KeyTested) -> None:

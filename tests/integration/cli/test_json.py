@@ -57,6 +57,9 @@ RUNS: list[tuple[str, list[str], str]] = [
 ]
 """In this order, on a system that runs."""
 
+RESTORED = "db restored"
+"""Where no process works on the store."""
+
 ALONE: list[tuple[str, list[str]]] = [
     ("keygen", ["sealing"]),
     ("contract environment", []),
@@ -91,6 +94,10 @@ def test_each_commands_output_is_of_its_documented_type(
         # What is no message cannot be sent again, and stays.
         assert said.code == (1 if command == "failed retry" else 0), (command, said)
         assert_documented(command, said)
+    road.stop_working()
+    said = shell.byok(*RESTORED.split(), "--json")
+    assert said.code == 0, said
+    assert_documented(RESTORED, said)
     Settings.load_apart(tmp_path / "alone").prepare_state_dir()
     alone = Shell(shell.monkeypatch, shell.capsys, {"BYOK_STATE_DIR": str(tmp_path / "alone")})
     for command, arguments in ALONE:
@@ -98,7 +105,7 @@ def test_each_commands_output_is_of_its_documented_type(
         assert said.code == (1 if command == "healthcheck" else 0), (command, said)
         assert_documented(command, said)
     shown = {command for command, *_ in (of_one, files, *RUNS, *ALONE)}
-    assert shown | IN_PROCESSES | set(ROLES) == set(OUTPUTS)
+    assert shown | {RESTORED} | IN_PROCESSES | set(ROLES) == set(OUTPUTS)
 
 
 def test_a_role_tells_its_addresses_once_it_has_started(road: Road, tmp_path: Path) -> None:
