@@ -168,9 +168,10 @@ def as_started(begin: Start, seen: Scene) -> Request:
         del fresh["input"]
         known = Request(**fresh, **_UNTRIED)
     period = account.period_start_at if begin.reserves_credit else known.credit_period_at
+    life = known.account_revision
     return replace(
         known,
-        account_revision=known.account_revision or account.revision,
+        account_revision=account.revision if life is None else life,
         state=analyses.RUNNING,
         reason="",
         due_at=None,
@@ -283,6 +284,8 @@ def _start_on_sqlite(connection: Connection, begin: Start, seen: Scene) -> bool:
         accepted = request
     if accepted is None:
         return False
+    if accepted.account_revision is None:
+        analyses.note_life(connection, accepted, account.revision)
     period = account.period_start_at if begin.reserves_credit else accepted.credit_period_at
     analyses.claim(
         connection,

@@ -145,7 +145,7 @@ def _postgresql_engine(url: str, pool_size: int, answer_seconds: float | None) -
     @event.listens_for(engine, "checkout")
     def _ask_idle(dbapi_connection: Any, record: Any, _proxy: Any) -> None:
         # One that was used just now is not asked: where it breaks, the work is tried again anyway.
-        # The pool's own `pool_pre_ping` asks each time, a third of a statement's cost.
+        # The pool's own `pool_pre_ping` asks each time: one more round trip.
         if time.monotonic() - record.info.get(_USED, float("-inf")) > IDLE_SECONDS:
             try:
                 engine.dialect.do_ping(dbapi_connection)

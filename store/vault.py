@@ -58,7 +58,7 @@ class AccountVault:
     random_bytes: Callable[[int], bytes]
 
     def digest(self, content: bytes) -> bytes:
-        """See `Vault.digest`."""
+        """A keyed digest of the account's content; it tells a repeat from a changed message."""
         return hmac.digest(self.data_key, content, "sha256")
 
     def encrypt(self, purpose: str, content: bytes) -> bytes:
@@ -113,10 +113,6 @@ class Vault:
         return hmac.digest(
             self._data_key(connection, SYSTEM_SCOPE, now), api_key.encode(), "sha256"
         )
-
-    def digest(self, connection: Connection, account: str, content: bytes, now: int) -> bytes:
-        """A keyed digest of an account's content; it tells a repeat from a changed message."""
-        return self.of(connection, account, now).digest(content)
 
     def of(self, connection: Connection, account: str, now: int) -> AccountVault:
         """The account's data key, to be used for many values; it is made as in `encrypt`."""

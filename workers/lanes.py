@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 LANES = 8
-"""Enough for each to wait for a round trip of the database now and then. Measured with 256 threads
-on two cores: CPU per analysis is the same with 4 and 16, and half as much again with no bound."""
+"""A guess, not yet measured against others: more than there are cores, so that some may wait for a
+round trip, and fewer than the database's connections. With 256 threads under way, lanes and fewer
+round trips together took a worker from 283 voluntary switches of threads an analysis to 92."""
 
 
 class Lanes:

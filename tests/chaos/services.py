@@ -234,7 +234,33 @@ def rabbitmq_server() -> Path | None:
     return found[-1] if found else None
 
 
-class RabbitMQ(Broker):
+class _Tree:
+    """A server that is a process and its children."""
+
+    _process: "subprocess.Popen[bytes] | None" = None
+
+    def pause(self) -> None:
+        """Freeze all its processes."""
+        for process in self._tree():
+            with suppress(psutil.Error):
+                process.suspend()
+
+    def go_on(self) -> None:
+        """Let frozen processes go on."""
+        for process in self._tree():
+            with suppress(psutil.Error):
+                process.resume()
+
+    def _tree(self) -> list[psutil.Process]:
+        """Its processes, the one that keeps the others first."""
+        assert self._process is not None
+        with suppress(psutil.Error):
+            keeper = psutil.Process(self._process.pid)
+            return [keeper, *keeper.children(recursive=True)]
+        return []
+
+
+class RabbitMQ(_Tree, Broker):
     """A node of its own, on ports and in a directory of its own."""
 
     kind = "RabbitMQ"
@@ -286,7 +312,7 @@ class RabbitMQ(Broker):
             )
 
     def kill(self) -> None:
-        for process in self._tree():
+        for process in reversed(self._tree()):
             with suppress(psutil.Error):
                 process.kill()
         assert self._process is not None
@@ -303,16 +329,6 @@ class RabbitMQ(Broker):
         self._port, self._environment["RABBITMQ_NODE_PORT"] = port, str(port)
         self._losses += 1
         return held
-
-    def pause(self) -> None:
-        for process in self._tree():
-            with suppress(psutil.Error):
-                process.suspend()
-
-    def go_on(self) -> None:
-        for process in self._tree():
-            with suppress(psutil.Error):
-                process.resume()
 
     def set_full(self, on: bool) -> None:
         mark = "0.00001" if on else "0.4"
@@ -362,13 +378,6 @@ class RabbitMQ(Broker):
                             break
                         held.add(_event_id(body))
         return {event_id for event_id in held if event_id is not None}
-
-    def _tree(self) -> list[psutil.Process]:
-        assert self._process is not None
-        with suppress(psutil.Error):
-            keeper = psutil.Process(self._process.pid)
-            return [*keeper.children(recursive=True), keeper]
-        return []
 
 
 class Store(ABC):
@@ -446,7 +455,7 @@ def _version(initdb: Path) -> int:
     return int(name) if name.isdecimal() else 0
 
 
-class PostgreSQL(Store):
+class PostgreSQL(_Tree, Store):
     """A cluster of its own, owned by the user `postgres` where this process is root."""
 
     kind = "PostgreSQL"
@@ -496,18 +505,6 @@ class PostgreSQL(Store):
         """Stop it in order, and start it again."""
         self._stop()
         self.start()
-
-    def pause(self) -> None:
-        """Freeze all its processes."""
-        for process in self._tree():
-            with suppress(psutil.Error):
-                process.suspend()
-
-    def go_on(self) -> None:
-        """Let frozen processes go on."""
-        for process in self._tree():
-            with suppress(psutil.Error):
-                process.resume()
 
     def limit_connections(self, most: int) -> None:
         """Let the workers have so many connections, and end those that they have; -1: no limit."""
@@ -585,13 +582,6 @@ class PostgreSQL(Store):
                 self._process.wait(30)
             except subprocess.TimeoutExpired:
                 self.kill()
-
-    def _tree(self) -> list[psutil.Process]:
-        assert self._process is not None
-        with suppress(psutil.Error):
-            keeper = psutil.Process(self._process.pid)
-            return [keeper, *keeper.children(recursive=True)]
-        return []
 
     def _run(self, program: str, *arguments: str) -> None:
         subprocess.run(

@@ -50,12 +50,12 @@ def _send_twice(directory: Path) -> None:
             # What a broker hands out twice is the same message.
             send(self, message.copy(options={}))
 
-    PublishingBroker.send = sent  # type: ignore[method-assign]
+    PublishingBroker.send = sent  # type: ignore[method-assign]  # a fault, by patch
 
 
 def _die_of_poison() -> None:
     from workers.providers.anthropic import AnthropicClient  # noqa: PLC0415 -- in workers only
-    from workers.providers.openai import OpenAIClient  # noqa: PLC0415
+    from workers.providers.openai import OpenAIClient  # noqa: PLC0415 -- as above
 
     def lethal(ask: Any) -> Any:
         async def asked(self: Any, key: Any, question: Any) -> Any:
@@ -66,7 +66,7 @@ def _die_of_poison() -> None:
         return asked
 
     for client in (OpenAIClient, AnthropicClient):
-        client.ask = lethal(client.ask)  # type: ignore[attr-defined]
+        client.ask = lethal(client.ask)  # type: ignore[attr-defined]  # a fault, by patch
 
 
 if "CHAOS" in os.environ and "workers.cli" in sys.orig_argv:

@@ -12,6 +12,7 @@ from store import accounts, analyses, calls, credits, gate, keys, leases, outbox
 from store.calls import Finish, Scene, Start
 from store.engine import Database
 from store.keys import Cause
+from store.schema import analyses as requests
 from store.schema import attempts, credit_periods, data_keys, processes, provider_keys, surrogates
 from store.vault import StoredKey
 from tests.integration.store.test_analyses import NEW, NOW
@@ -198,6 +199,25 @@ def test_a_request_that_waits_is_started_again(stage: Database) -> None:
     assert credits_in(stage) == (0, 4)
 
 
+@pytest.mark.parametrize("accepted_in", [None, 0])
+def test_a_request_belongs_to_the_life_of_its_account_that_it_was_accepted_or_first_started_in(
+    stage: Database, accepted_in: int | None
+) -> None:
+    with stage.write() as connection:
+        analyses.accept(connection, NEW)
+        connection.execute(update(requests).values(account_revision=accepted_in))
+    waiting = request_in(stage)
+    assert waiting is not None
+    begin = replace(START, request=waiting)
+    with stage.brief() as connection:
+        scene = scene_of(connection, "req-1")
+        assert calls.start(connection, begin, scene)
+    found = request_in(stage)
+    assert found == calls.as_started(begin, scene)
+    assert found is not None
+    assert found.account_revision == (1 if accepted_in is None else accepted_in)
+
+
 def test_a_request_that_is_known_is_not_started_as_a_fresh_one(stage: Database) -> None:
     assert started(stage, BY_PLATFORM)
     assert not started(stage, BY_PLATFORM)
@@ -272,48 +292,41 @@ def test_nothing_is_started_of_what_has_changed_since_it_was_read(
     assert credits_in(stage) == (0, 3)
 
 
+def after_a_withdrawal_under_way(database: Database, act: Callable[[], object]) -> object:
+    """What a statement answers that began, and took its snapshot, before a withdrawal committed."""
+    with ThreadPoolExecutor(1) as pool:
+        with database.write() as withdrawal:
+            consent(withdrawal, 5, given=False)
+            waits = pool.submit(act)
+            until(lambda: waiting_for_locks(database) == 1)
+        return waits.result(20)
+
+
 @between_statements
-def test_a_start_waits_for_a_withdrawal_under_way_and_then_writes_nothing(
-    stage: Database,
-) -> None:
-    database = stage
-    with database.read() as connection:
+def test_a_start_waits_for_a_withdrawal_under_way_and_then_writes_nothing(stage: Database) -> None:
+    with stage.read() as connection:
         scene = scene_of(connection)
 
     def start() -> bool:
-        with database.brief() as connection:
+        with stage.brief() as connection:
             return calls.start(connection, START, scene)
 
-    with ThreadPoolExecutor(1) as pool:
-        with database.write() as withdrawal:
-            consent(withdrawal, 5, given=False)
-            claim = pool.submit(start)
-            # Its statement began, and took its snapshot, before the withdrawal is committed.
-            until(lambda: waiting_for_locks(database) == 1)
-        assert claim.result(20) is False
-    assert request_in(database) is None
+    assert after_a_withdrawal_under_way(stage, start) is False
+    assert request_in(stage) is None
 
 
 @between_statements
-def test_a_result_waits_for_a_withdrawal_under_way_and_is_not_written(
-    stage: Database,
-) -> None:
-    database = stage
-    assert started(database)
-    with database.read() as connection:
+def test_a_result_waits_for_a_withdrawal_under_way_and_is_not_written(stage: Database) -> None:
+    assert started(stage)
+    with stage.read() as connection:
         version = scene_of(connection).account_version
 
-    def finish() -> bool:
-        with database.brief() as connection:
+    def finish() -> object:
+        with stage.brief() as connection:
             return calls.finish(connection, FINISH, version)
 
-    with ThreadPoolExecutor(1) as pool:
-        with database.write() as withdrawal:
-            consent(withdrawal, 5, given=False)
-            completion = pool.submit(finish)
-            until(lambda: waiting_for_locks(database) == 1)
-        assert completion.result(20) is None
-    assert [one.state for one in attempts_in(database)] == ["started"]
+    assert after_a_withdrawal_under_way(stage, finish) is None
+    assert [one.state for one in attempts_in(stage)] == ["started"]
 
 
 @between_statements

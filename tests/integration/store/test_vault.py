@@ -261,7 +261,7 @@ def test_a_text_without_its_data_key_does_not_open(app: App) -> None:
 
 def test_a_digest_tells_a_repeat_from_a_change_within_its_account(app: App) -> None:
     with app.database.write() as connection:
-        one = app.vault.digest(connection, "acme", b"mail", NOW)
-        assert app.vault.digest(connection, "acme", b"mail", NOW) == one
-        assert app.vault.digest(connection, "acme", b"mail.", NOW) != one
-        assert app.vault.digest(connection, "other", b"mail", NOW) != one
+        one = app.vault.of(connection, "acme", NOW).digest(b"mail")
+        assert app.vault.of(connection, "acme", NOW).digest(b"mail") == one
+        assert app.vault.of(connection, "acme", NOW).digest(b"mail.") != one
+        assert app.vault.of(connection, "other", NOW).digest(b"mail") != one

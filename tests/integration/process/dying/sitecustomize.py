@@ -50,9 +50,9 @@ def _away(opening: Any) -> Any:
 
 
 def _lay_traps() -> None:
-    from store.engine import Database  # noqa: PLC0415
-    from workers.analyses import claim, sending  # noqa: PLC0415
-    from workers.keys import lifecycle, validation  # noqa: PLC0415
+    from store.engine import Database  # noqa: PLC0415 -- in workers only
+    from workers.analyses import claim, sending  # noqa: PLC0415 -- as above
+    from workers.keys import lifecycle, validation  # noqa: PLC0415 -- as above
 
     complete, conclude = sending.complete, validation._conclude
 
@@ -88,8 +88,8 @@ def _lay_traps() -> None:
     validation._ask = telling(RAISE_CALLING, validation._ask, secret)
     sending.complete = trapped_complete
     validation._conclude = trapped_conclude
-    Database.write = _away(Database.write)  # type: ignore[method-assign]
-    Database.brief = _away(Database.brief)  # type: ignore[method-assign]
+    Database.write = _away(Database.write)  # type: ignore[method-assign]  # a trap, by patch
+    Database.brief = _away(Database.brief)  # type: ignore[method-assign]  # a trap, by patch
 
 
 if "worker" in sys.orig_argv and "TRAP" in os.environ:
