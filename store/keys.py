@@ -16,7 +16,7 @@ from store.schema import key_history, key_ids, key_settings, key_slots, provider
 from store.statements import insert_into, upsert_newer
 from store.vault import StoredKey
 
-HELD = "restored"
+UNTIL_TOLD = "restored"
 """The reason of a key that waits for upstream's word after a backup was restored."""
 
 RESEND_SECONDS = 60
@@ -269,13 +269,15 @@ def hold(connection: Connection, key: KeyRecord, cause: Cause) -> StatusChange:
         .where(provider_keys.c.key_id == key.key_id)
         .values(
             status="pending",
-            reason=HELD,
+            reason=UNTIL_TOLD,
             validate_at=None,
             suspect_at=None,
             validation_no=provider_keys.c.validation_no + 1,
         )
     )
-    change = _change(key, key.account_id, key.key_id, key.provider, key.revision, "pending", HELD)
+    change = _change(
+        key, key.account_id, key.key_id, key.provider, key.revision, "pending", UNTIL_TOLD
+    )
     return _note(connection, change, cause)
 
 
@@ -286,7 +288,7 @@ def end_hold(connection: Connection, account_id: str, key_id: str, now: int) -> 
         .where(
             provider_keys.c.key_id == key_id,
             provider_keys.c.account_id == account_id,
-            provider_keys.c.reason == HELD,
+            provider_keys.c.reason == UNTIL_TOLD,
         )
         .values(reason="", validate_at=now)
     )
@@ -345,7 +347,7 @@ def ask_validation(connection: Connection, key_id: str, at: int) -> bool:
             .where(
                 provider_keys.c.key_id == key_id,
                 provider_keys.c.ciphertext.is_not(None),
-                provider_keys.c.reason != HELD,
+                provider_keys.c.reason != UNTIL_TOLD,
             )
             .values(validate_at=at)
         ).rowcount
@@ -386,7 +388,7 @@ def begin_validation(connection: Connection, key_id: str, now: int) -> KeyRecord
             provider_keys.c.key_id == key_id,
             provider_keys.c.removed_at.is_(None),
             provider_keys.c.ciphertext.is_not(None),
-            provider_keys.c.reason != HELD,
+            provider_keys.c.reason != UNTIL_TOLD,
         )
         .values(
             validation_no=provider_keys.c.validation_no + 1,

@@ -7,7 +7,7 @@ each stands, and what had not ended is not run a second time.
 
 from sqlalchemy import Connection, func, insert, select, update
 
-from store.keys import HELD, KeyRecord, find
+from store.keys import UNTIL_TOLD, KeyRecord, find
 from store.schema import (
     accounts,
     analyses,
@@ -69,7 +69,7 @@ def keys_to_hold(connection: Connection, limit: int) -> list[KeyRecord]:
     """Keys whose secret is kept and which are not held yet."""
     found = connection.execute(
         select(provider_keys.c.key_id)
-        .where(provider_keys.c.ciphertext.is_not(None), provider_keys.c.reason != HELD)
+        .where(provider_keys.c.ciphertext.is_not(None), provider_keys.c.reason != UNTIL_TOLD)
         .limit(limit)
     ).scalars()
     records = (find(connection, key_id) for key_id in found)

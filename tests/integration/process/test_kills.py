@@ -1,5 +1,6 @@
 """Whatever is killed, and whenever: everything ends, is counted once, and the bill is explained."""
 
+import sqlite3
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,7 +85,7 @@ def killed(up: Up, pasted: dict[str, str], trap: Path) -> Killed:
     # Nothing is run again until all are dead, however long that takes here: so the calls that are
     # on their way at a kill are those of its own test.
     scheduler = up.child("scheduler")
-    scheduler.suspend()
+    until(lambda: froze_between_writes(up, scheduler), "the scheduler is frozen and locks nothing")
     try:
         return Killed(
             after_a_commit=kill_after_a_commit(up, trap),
@@ -94,6 +95,20 @@ def killed(up: Up, pasted: dict[str, str], trap: Path) -> Killed:
         )
     finally:
         scheduler.resume()
+
+
+def froze_between_writes(up: Up, process: psutil.Process) -> bool:
+    """Freeze a process, unless it is writing to the database just then: all others would wait."""
+    process.suspend()
+    database = sqlite3.connect(up.state_dir / "byok.sqlite3", timeout=1, isolation_level=None)
+    try:
+        database.execute("BEGIN IMMEDIATE")
+    except sqlite3.OperationalError:
+        process.resume()
+        return False
+    finally:
+        database.close()
+    return True
 
 
 def kill_after_a_commit(up: Up, trap: Path) -> list[tuple[str, str]]:
@@ -215,7 +230,7 @@ def test_a_scheduler_killed_with_a_full_outbox_and_requests_parked(
 ) -> None:
     scheduler = up.child("scheduler")
     # Stopped first, so that what is to be left behind is there for sure when it is killed.
-    scheduler.suspend()
+    until(lambda: froze_between_writes(up, scheduler), "the scheduler is frozen and locks nothing")
     up.sandbox.fault("ratelimited", key=OWN_KEY, endpoint="completion", count=2, retry_after=0.5)
     asked = [*ask_each(up, 3), (up.road.ask("late"), "late")]
     until(lambda: standing(up, asked)["waiting"] >= 3, "requests are parked")
