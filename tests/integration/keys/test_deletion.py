@@ -75,7 +75,7 @@ def accepted(app: App, request_id: str) -> analyses.Request:
             account_id="acme",
             request_id=request_id,
             event_id="event",
-            digest=app.vault.digest(connection, "acme", b"content", now),
+            digest=app.vault.of(connection, "acme", now).digest(b"content"),
             operation="summarize",
             provider_wanted="auto",
             model_wanted=None,
