@@ -88,23 +88,29 @@ class AnthropicClient:
     async def ask(self, key: SecretStr, question: Question) -> Answer | Failure:
         """Ask `question`, paid by `key`. Never raises but `CancelledError`."""
 
-        async def call() -> Any:
-            return await self._with(key).messages.with_raw_response.create(
-                model=question.model,
-                max_tokens=question.max_output_tokens,
-                # Anthropic caches only up to a mark; the stable part ends here.
-                system=[
-                    {
-                        "type": "text",
-                        "text": question.system,
-                        "cache_control": {"type": "ephemeral"},
-                    }
-                ],
-                messages=[{"role": "user", "content": question.user}],
-                output_config={
-                    "format": {"type": "json_schema", "schema": _schema(question.schema)}
+        async def call() -> httpx2.Response:
+            # Not `messages.create`: it looks through the whole body for what is to be transformed,
+            # of which there is nothing.
+            return await self._with(key).post(
+                "/v1/messages",
+                body={
+                    "model": question.model,
+                    "max_tokens": question.max_output_tokens,
+                    # Anthropic caches only up to a mark; the stable part ends here.
+                    "system": [
+                        {
+                            "type": "text",
+                            "text": question.system,
+                            "cache_control": {"type": "ephemeral"},
+                        }
+                    ],
+                    "messages": [{"role": "user", "content": question.user}],
+                    "output_config": {
+                        "format": {"type": "json_schema", "schema": _schema(question.schema)}
+                    },
                 },
-                timeout=timeouts(question.timeout),
+                options={"timeout": timeouts(question.timeout)},
+                cast_to=httpx2.Response,
             )
 
         outcome = await send(call, seconds=question.timeout)

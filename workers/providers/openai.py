@@ -87,23 +87,29 @@ class OpenAIClient:
     async def ask(self, key: SecretStr, question: Question) -> Answer | Failure:
         """Ask `question`, paid by `key`. Never raises but `CancelledError`."""
 
-        async def call() -> Any:
-            return await self._with(key).chat.completions.with_raw_response.create(
-                model=question.model,
-                messages=[
-                    {"role": "system", "content": question.system},
-                    {"role": "user", "content": question.user},
-                ],
-                response_format={
-                    "type": "json_schema",
-                    "json_schema": _strict_schema(question.schema),
+        async def call() -> httpx2.Response:
+            # Not `chat.completions.create`: it looks through the whole body for what is to be
+            # transformed, of which there is nothing, and takes a third of the call's time for it.
+            return await self._with(key).post(
+                "/chat/completions",
+                body={
+                    "model": question.model,
+                    "messages": [
+                        {"role": "system", "content": question.system},
+                        {"role": "user", "content": question.user},
+                    ],
+                    "response_format": {
+                        "type": "json_schema",
+                        "json_schema": _strict_schema(question.schema),
+                    },
+                    "max_completion_tokens": question.max_output_tokens,
+                    # OpenAI caches by prefix, on the machine that this leads to: so prompts that
+                    # begin alike come to the same one. The stable part stands first.
+                    "prompt_cache_key": _cache_key(question.system),
+                    "store": False,
                 },
-                max_completion_tokens=question.max_output_tokens,
-                # OpenAI caches by prefix, on the machine that this leads to: so prompts that begin
-                # alike come to the same one. The stable part stands first.
-                prompt_cache_key=_cache_key(question.system),
-                store=False,
-                timeout=timeouts(question.timeout),
+                options={"timeout": timeouts(question.timeout)},
+                cast_to=httpx2.Response,
             )
 
         outcome = await send(call, seconds=question.timeout)
