@@ -120,6 +120,8 @@ class Finish:
     reuse_digest: bytes | None = field(repr=False)
     outbox: Sequence[tuple[str, outbox.OutboxRow]]
     """What is to be sent, with its kind."""
+    outbox_grace: int
+    """How many ms after `now` the relay may send it."""
     now: int
 
 
@@ -257,6 +259,7 @@ def finish(connection: Connection, end: Finish, account_version: str | None) -> 
         "rows": json.dumps(
             [{"id": row.id, "kind": kind, "payload": row.payload} for kind, row in end.outbox]
         ),
+        "outbox_due": end.now + end.outbox_grace,
         "now": end.now,
     }
     row = connection.execute(_FINISH, given).first()
@@ -340,7 +343,7 @@ def _finish_on_sqlite(connection: Connection, end: Finish) -> Finished | None:
     if end.key_id is not None:
         keys.refresh_ok(connection, end.key_id, end.key_revision, end.now)
     for kind, row in end.outbox:
-        outbox.add(connection, kind, [row], end.now)
+        outbox.add(connection, kind, [row], end.now, due_at=end.now + end.outbox_grace)
     if end.credit_period_at is not None:
         spent = end.credential == "platform"
         credits.settle(connection, end.account_id, end.credit_period_at, spent=spent)
@@ -604,7 +607,7 @@ proved AS (
 ),
 sent AS (
     INSERT INTO outbox (id, kind, payload, created_at, due_at)
-    SELECT row.id, row.kind, row.payload, :now, :now
+    SELECT row.id, row.kind, row.payload, :now, :outbox_due
     FROM done, json_to_recordset(CAST(:rows AS json)) AS row (id text, kind text, payload text)
 ),
 settled AS (

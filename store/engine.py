@@ -65,6 +65,14 @@ class Database:
             yield connection
 
     @contextmanager
+    def look(self) -> Iterator[Connection]:
+        """For statements that only read and need not see one moment: on PostgreSQL one round trip
+        each, where `read` begins and ends a transaction around them.
+        """
+        with (self.engine if self.is_sqlite else self._brief).connect() as connection:
+            yield connection
+
+    @contextmanager
     def snapshot(self) -> Iterator[Connection]:
         """A transaction that only reads, and sees one moment however many statements it takes."""
         with self.engine.connect() as connection:

@@ -14,7 +14,7 @@ from events.envelope import wrap
 from events.signing import SigningKey, Source
 from events.usage import UsageRecorded
 from store import outbox
-from store.engine import Database
+from store.engine import Database, after_commit
 from store.masterkeys import KeyRing
 from store.vault import Vault
 from workers.calls import Calls, LoopThread
@@ -23,6 +23,7 @@ from workers.health import Health
 from workers.lanes import Lanes
 from workers.lease import Lease
 from workers.masterkeys import open_master_keys
+from workers.outlet import GRACE_SECONDS, Outlet
 from workers.pacing import Gate as PacingGate
 from workers.pacing import Shares
 from workers.pauses import PauseWatch
@@ -68,6 +69,8 @@ class App:
     """When the database was last restored from a backup (Unix ms), as this process found it."""
     erased_at: float | None = None
     """When it last found nothing more that is kept no longer."""
+    outlet: Outlet | None = None
+    """What sends this process's rows of the outbox, if it does that itself."""
 
     @cached_property
     def database(self) -> Database:
@@ -203,8 +206,23 @@ class App:
 
     def emit(self, connection: Connection, data: EventData, *, account: str) -> None:
         """Put an out-event into the outbox, in the caller's transaction."""
-        row = self.out_event(data, account=account)
-        outbox.add(connection, outbox.EVENT, [row], self.effects.now_ms())
+        self.send(connection, outbox.EVENT, self.out_event(data, account=account))
+
+    def send(self, connection: Connection, kind: str, row: outbox.OutboxRow) -> None:
+        """Put a row into the outbox, in the caller's transaction, and send it once committed."""
+        now = self.effects.now_ms()
+        outbox.add(connection, kind, [row], now, due_at=now + self.outbox_grace_ms)
+        after_commit(connection, partial(self.committed, kind, row))
+
+    @property
+    def outbox_grace_ms(self) -> int:
+        """How long the relay is to leave what this process writes into the outbox to it."""
+        return 0 if self.outlet is None else int(GRACE_SECONDS * 1000)
+
+    def committed(self, kind: str, row: outbox.OutboxRow) -> None:
+        """Send a row of the outbox that was just committed, where this process does that itself."""
+        if self.outlet is not None:
+            self.outlet.put(kind, row)
 
     def out_event(self, data: EventData, *, account: str) -> outbox.OutboxRow:
         """An out-event as it goes into the outbox."""

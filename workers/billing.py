@@ -86,7 +86,7 @@ def ledger_row(
 
 def record(app: App, connection: Connection, row: ledger.LedgerRow) -> None:
     """Put the row into the outbox, from where the aggregator gets it."""
-    outbox.add(connection, outbox.USAGE, [entry_of(row)], app.effects.now_ms())
+    app.send(connection, outbox.USAGE, entry_of(row))
     after_commit(connection, partial(count, app.instruments, row))
 
 

@@ -48,7 +48,7 @@ class PauseWatch:
         """Read what is paused now. Raises the database's error."""
         if self._database is None:
             self._database = self._open()
-        with self._database.read() as connection:
+        with self._database.look() as connection:
             self._known = pauses.paused(pauses.standing(connection))
 
     def stop(self) -> None:

@@ -1,4 +1,10 @@
-"""The relay: from the outbox to the usage queue and to the out-event stream."""
+"""The relay: from the outbox to the usage queue and to the out-event stream.
+
+A worker sends what it has committed itself (`outlet.py`); the rest is the scheduler's sweeps'.
+"""
+
+from collections.abc import Sequence
+from functools import partial
 
 from events import UsageRecorded
 from events.broker import actor_of
@@ -6,6 +12,7 @@ from events.stream import EVENT_FIELD, STREAM
 from events.usage import MAX_ROWS_PER_MESSAGE, USAGE_QUEUE
 from store import outbox
 from workers.app import App
+from workers.outlet import Outlet
 
 _BATCH = MAX_ROWS_PER_MESSAGE
 _MESSAGE_BYTES = 200_000
@@ -20,18 +27,7 @@ def relay_usage(app: App) -> int:
     if USAGE_QUEUE in app.pauses.known.queues:
         return 0
     rows = _take(app, outbox.USAGE)
-    batch: list[outbox.OutboxRow] = []
-    size = 0
-    for row in rows:
-        # In the message each quote and each backslash of a row has one more before it.
-        length = len(row.payload) + row.payload.count('"') + row.payload.count("\\")
-        if batch and size + length > _MESSAGE_BYTES:
-            _publish(app, batch)
-            batch, size = [], 0
-        batch.append(row)
-        size += length
-    if batch:
-        _publish(app, batch)
+    _send_usage(app, rows)
     return len(rows)
 
 
@@ -43,6 +39,40 @@ def relay_events(app: App) -> int:
     rows = _take(app, outbox.EVENT)
     if not rows:
         return 0
+    _send_events(app, rows)
+    with app.database.write() as connection:
+        outbox.clear(connection, [row.id for row in rows])
+    return len(rows)
+
+
+def open_outlet(app: App) -> Outlet:
+    """The outlet of a process, not started yet."""
+
+    def send_usage(rows: Sequence[outbox.OutboxRow]) -> None:
+        # They stay in the outbox while the queue is paused, and go from there when it goes on.
+        if USAGE_QUEUE not in app.pauses.known.queues:
+            _send_usage(app, rows)
+
+    send = {outbox.USAGE: send_usage, outbox.EVENT: partial(_send_events, app)}
+    return Outlet(app.database, app.effects, send)
+
+
+def _send_usage(app: App, rows: Sequence[outbox.OutboxRow]) -> None:
+    batch: list[outbox.OutboxRow] = []
+    size = 0
+    for row in rows:
+        # In the message each quote and each backslash of a row has one more before it.
+        length = len(row.payload) + row.payload.count('"') + row.payload.count("\\")
+        if batch and (size + length > _MESSAGE_BYTES or len(batch) == MAX_ROWS_PER_MESSAGE):
+            _publish(app, batch)
+            batch, size = [], 0
+        batch.append(row)
+        size += length
+    if batch:
+        _publish(app, batch)
+
+
+def _send_events(app: App, rows: Sequence[outbox.OutboxRow]) -> None:
     pipeline = app.stream.pipeline(transaction=False)
     for row in rows:
         pipeline.xadd(
@@ -52,10 +82,7 @@ def relay_events(app: App) -> int:
             approximate=True,
         )
     pipeline.execute()
-    with app.database.write() as connection:
-        outbox.clear(connection, [row.id for row in rows])
     app.instruments.relayed.labels(outbox.EVENT).inc(len(rows))
-    return len(rows)
 
 
 def rewrite_queue_file(app: App) -> int:
@@ -74,7 +101,7 @@ def rewrite_queue_file(app: App) -> int:
 
 def _take(app: App, kind: str) -> list[outbox.OutboxRow]:
     now = app.effects.now_ms()
-    with app.database.read() as connection:
+    with app.database.look() as connection:
         if not outbox.any_due(connection, kind, now):
             return []
     with app.database.write() as connection:

@@ -116,7 +116,7 @@ def due_analyses(app: App) -> int:
     if ANALYSES_QUEUE in app.pauses.known.queues:
         # They would lie on the queue and be sent again.
         return 0
-    with app.database.read() as connection:
+    with app.database.look() as connection:
         if not analyses.any_due(connection, now):
             return 0
     if app.publisher.depth(ANALYSES_QUEUE) >= FULL_QUEUE:
@@ -142,7 +142,7 @@ def due_waiting_events(app: App) -> int:
     if {ACCOUNTS_QUEUE, KEYS_QUEUE} & set(app.pauses.known.queues):
         # What they wait for may lie on the paused queue.
         return 0
-    with app.database.read() as connection:
+    with app.database.look() as connection:
         if not waiting.any_due(connection, now):
             return 0
     with app.database.write() as connection:
@@ -154,7 +154,7 @@ def due_waiting_events(app: App) -> int:
 
 def paused_requests(app: App) -> int:
     """Bring back, bit by bit, what waited for pauses that have ended."""
-    with app.database.read() as connection:
+    with app.database.look() as connection:
         ended = [one for one in pauses.standing(connection) if one.resumed_at is not None]
     return sum(_bring_back(app, one, one.resumed_at or 0) for one in ended)
 
@@ -163,7 +163,7 @@ def _bring_back(app: App, ended: pauses.Pause, resumed_at: int) -> int:
     now = app.effects.now_ms()
     rate = back_per_second((now - resumed_at) / 1000)
     scope = f"resumed:{ended.kind}:{ended.name}"
-    with app.database.read() as connection:
+    with app.database.look() as connection:
         waits = pauses.any_held_back(connection, ended)
         room = pace.room(connection, scope, now, rate)
     if waits and room > 0:
@@ -186,7 +186,7 @@ def back_per_second(seconds: float) -> float:
 def dead_processes(app: App) -> int:
     """End the leases of dead processes."""
     now = app.effects.now_ms()
-    with app.database.read() as connection:
+    with app.database.look() as connection:
         dead = leases.dead(connection, now)
     for process_id in dead:
         with app.database.write() as connection:
@@ -200,7 +200,7 @@ def dead_processes(app: App) -> int:
 def orphaned_requests(app: App) -> int:
     """Take over requests whose attempt nobody will complete, whatever became of its process."""
     now = app.effects.now_ms()
-    with app.database.read() as connection:
+    with app.database.look() as connection:
         orphans = analyses.orphans(connection, now - CALL_LIMIT_MS, BATCH)
     for account, request_id in orphans:
         _take_over(app, account, request_id)
@@ -210,7 +210,7 @@ def orphaned_requests(app: App) -> int:
 def lost_attempts(app: App) -> int:
     """List calls of dead processes as unknown that no running request waits for: probes, too."""
     now = app.effects.now_ms()
-    with app.database.read() as connection:
+    with app.database.look() as connection:
         if not analyses.any_lost_attempt(connection, now - CALL_LIMIT_MS):
             return 0
     with app.database.write() as connection:
@@ -222,7 +222,7 @@ def lost_attempts(app: App) -> int:
 def past_cooldowns(app: App) -> int:
     """Forget cooldowns that have run out. Found ones are no reason to sweep again at once."""
     now = app.effects.now_ms()
-    with app.database.read() as connection:
+    with app.database.look() as connection:
         if not cooldowns.any_past(connection, now):
             return 0
     with app.database.write() as connection:

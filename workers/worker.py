@@ -20,6 +20,7 @@ from workers.boundary import DRAIN_SECONDS, put_aside
 from workers.broker import FailOnError, TimeMessages, open_worker_broker, unreadable_actor
 from workers.health import Health
 from workers.keys import actors as keys_actors
+from workers.relay import open_outlet
 from workers.settings import ConfigurationError, QueueGroup
 from workers.usage import actors as usage_actors
 
@@ -109,6 +110,8 @@ def run(app: App) -> None:
         app.restored_at = restore.restored_at(connection)
     app.lease.start()
     app.pauses.start()
+    app.outlet = open_outlet(app)
+    app.outlet.start()
     taken = groups(app)
     workers = {group.name.value: open_worker(app, group) for group in taken}
     for name, worker in workers.items():
@@ -121,6 +124,7 @@ def run(app: App) -> None:
     log.info("worker_draining")
     with ThreadPoolExecutor(len(workers)) as pool:
         list(pool.map(lambda worker: worker.stop(timeout=DRAIN_MS), workers.values()))
+    app.outlet.stop()
     app.pauses.stop()
     app.lease.release()
     for worker in workers.values():
@@ -140,6 +144,8 @@ def _watch_parts(app: App) -> None:
     health = app.health
     health.watch_thread("the lease's thread", app.lease.is_alive)
     health.watch_thread("the pauses' thread", app.pauses.is_alive)
+    if app.outlet is not None:
+        health.watch_thread("the outlet's thread", app.outlet.is_alive)
     health.require("database", app.lease.is_held)
     app.calls.every(CALLS_ROUND_SECONDS, lambda: health.goes_round("loop of the calls"))
 

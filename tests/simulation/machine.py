@@ -1,5 +1,6 @@
 """A process of the system in the simulation: the real App on effects and services that can fail."""
 
+import math
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
@@ -27,7 +28,9 @@ from workers.analyses.intake import take_in
 from workers.app import App
 from workers.broker.reading import PutBack, read_message, unreadable
 from workers.lease import Lease
+from workers.outlet import Outlet
 from workers.pauses import LOOK_SECONDS, PauseWatch
+from workers.relay import open_outlet
 from workers.settings import Settings
 
 T = TypeVar("T")
@@ -126,6 +129,11 @@ class SimDatabase(Database):
             yield connection
 
     @contextmanager
+    def look(self) -> Iterator[Connection]:
+        with self.read() as connection:
+            yield connection
+
+    @contextmanager
     def write(self) -> Iterator[Connection]:
         process = self._process
         process.boundary("begin")
@@ -181,6 +189,21 @@ class SimPauses(PauseWatch):
         world, task = self._process.world, self._thread._task
         if task is not None and task.stop is self._stop:
             task.due = min(task.due, world.now + int(world.rng.random() * LOOK_SECONDS * 1000))
+
+
+class SimOutlet(Outlet):
+    """What a process sends itself, on a thread that waits by the world's clock."""
+
+    def __init__(self, process: "Process", opened: Outlet) -> None:
+        self.__dict__.update(opened.__dict__)
+        self._process = process
+        self._thread = SimThread(process, "outlet", self._keep, passive=False)
+
+    def _take(self, seconds: float | None) -> None:
+        # The world's clock counts in ms: what is left of one would be no time at all.
+        rest = NEVER / 1000 if seconds is None else math.ceil(seconds * 1000) / 1000
+        self._process.sleep(rest, until=lambda: not self._given.empty())
+        super()._take(0)
 
 
 class SimThread:
@@ -479,10 +502,13 @@ class Process:
     def _work(self) -> None:
         self.app.lease.start()
         self.app.pauses.start()
+        self.app.outlet = SimOutlet(self, open_outlet(self.app))
+        self.app.outlet.start()
         self.ready = True
         self.sleep(NEVER / 1000, self.app.stopping)
         self.ready = False
         self.sleep(NEVER / 1000, until=lambda: not any(self.under_way.values()))
+        self.app.outlet.stop()
         self.app.pauses.stop()
         self.app.lease.release()
         self._gone()

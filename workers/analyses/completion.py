@@ -114,12 +114,15 @@ def _finish(
             (outbox.USAGE, entry_of(row)),
             *((outbox.EVENT, app.out_event(e, account=sent.account_id)) for e in events),
         ],
+        outbox_grace=app.outbox_grace_ms,
         now=app.effects.now_ms(),
     )
     with app.shares.transaction(sent.account_id), app.database.brief() as connection:
         finished = calls.finish(connection, end, seen.account_version)
     if finished is None:
         return None
+    for kind, sent_row in end.outbox:
+        app.committed(kind, sent_row)
     count(app.instruments, row)
     told.count(app)
     if sent.fallback is not None:

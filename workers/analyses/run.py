@@ -128,7 +128,7 @@ def resume(app: App, account: str, request_id: str) -> None:
         _run_held(app, account)
     else:
         # Others may wait behind it for a provider that is free.
-        with app.database.read() as connection:
+        with app.database.look() as connection:
             request = analyses.find(connection, account, request_id)
         if request is not None:
             _run_held(app, account, {request.provider_wanted})
@@ -164,7 +164,7 @@ def _run_held(app: App, account: str, busy: Collection[str] = ()) -> None:
 
 def _keep_held(app: App, account: str, request_id: str) -> None:
     """Have a request that was due wait for its account's turn, where it does not yet."""
-    with app.database.read() as connection:
+    with app.database.look() as connection:
         request = analyses.find(connection, account, request_id)
     if request is None or request.reason in analyses.TURN_WAITS:
         return
@@ -184,7 +184,7 @@ def _resume(app: App, account: str, request_id: str) -> Left:
 
     `DONE` is also where it was run here.
     """
-    with app.database.read() as connection:
+    with app.database.look() as connection:
         request = analyses.find(connection, account, request_id)
         sealed = analyses.sealed_input(connection, account, request_id)
         if request is None or request.state != analyses.WAITING or sealed is None:

@@ -47,7 +47,7 @@ def next_in_turn(
 
     With it the provider that it wants, which is none of `beside`.
     """
-    with app.database.read() as connection:
+    with app.database.look() as connection:
         # One more than can be looked at by others at once.
         limit = app.shares.limit + 1
         held = analyses.held(connection, account, analyses.TURN_WAITS, limit, beside)

@@ -29,7 +29,7 @@ def send_due(app: App, provider: Provider) -> Swept:
     now = app.effects.now_ms()
     rate = app.settings.validations_per_second
     scope = f"validations:{provider.value}"
-    with app.database.read() as connection:
+    with app.database.look() as connection:
         if (
             not validations.any_due(connection, provider, now)
             or not pace.room(connection, scope, now, rate)

@@ -48,6 +48,7 @@ FINISH = Finish(
     prompt_version="p1",
     result_text=b"under the vault",
     reuse_digest=b"asked",
+    outbox_grace=5_000,
     outbox=[
         (outbox.USAGE, outbox.OutboxRow("row-1", '{"row": 1}')),
         (outbox.EVENT, outbox.OutboxRow("event-1", '{"event": "\\" quoted \\""}')),
