@@ -103,7 +103,9 @@ def refuse_foreign_credentials(headers: Mapping[str, object], variable: str) -> 
             )
 
 
-async def send(call: Callable[[], Awaitable[_Raw | httpx2.Response]], *, seconds: float) -> Reply | Broken:
+async def send(
+    call: Callable[[], Awaitable[_Raw | httpx2.Response]], *, seconds: float
+) -> Reply | Broken:
     """Make one call of an SDK, within `seconds`. Raises nothing but `CancelledError`."""
     try:
         return await _exchange(call, seconds)
@@ -124,9 +126,7 @@ async def _exchange(call: Callable[[], Awaitable[_Raw | httpx2.Response]], secon
     async with asyncio.timeout(seconds):
         try:
             answered = await call()
-            response = (
-                answered if isinstance(answered, httpx2.Response) else answered.http_response
-            )
+            response = answered if isinstance(answered, httpx2.Response) else answered.http_response
         except (openai.APIStatusError, anthropic.APIStatusError) as error:
             response = error.response
     return Reply(status=response.status_code, headers=dict(response.headers), body=response.content)
