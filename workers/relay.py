@@ -12,7 +12,7 @@ from events.stream import EVENT_FIELD, STREAM
 from events.usage import MAX_ROWS_PER_MESSAGE, USAGE_QUEUE
 from store import outbox
 from workers.app import App
-from workers.outlet import Outlet
+from workers.outlet import Outlet, Send
 
 _BATCH = MAX_ROWS_PER_MESSAGE
 _MESSAGE_BYTES = 200_000
@@ -53,7 +53,7 @@ def open_outlet(app: App) -> Outlet:
         if USAGE_QUEUE not in app.pauses.known.queues:
             _send_usage(app, rows)
 
-    send = {outbox.USAGE: send_usage, outbox.EVENT: partial(_send_events, app)}
+    send: dict[str, Send] = {outbox.USAGE: send_usage, outbox.EVENT: partial(_send_events, app)}
     return Outlet(app.database, app.effects, send)
 
 

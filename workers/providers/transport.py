@@ -46,6 +46,10 @@ class _Raw(Protocol):
     def http_response(self) -> httpx2.Response: ...
 
 
+Call = Callable[[], Awaitable[_Raw | httpx2.Response]]
+"""One call of an SDK: by a method of its own, or by its client's `post`."""
+
+
 def quiet_sdk_logging() -> None:
     """Pin the loggers of the SDKs and of their transports at WARNING.
 
@@ -103,9 +107,7 @@ def refuse_foreign_credentials(headers: Mapping[str, object], variable: str) -> 
             )
 
 
-async def send(
-    call: Callable[[], Awaitable[_Raw | httpx2.Response]], *, seconds: float
-) -> Reply | Broken:
+async def send(call: Call, *, seconds: float) -> Reply | Broken:
     """Make one call of an SDK, within `seconds`. Raises nothing but `CancelledError`."""
     try:
         return await _exchange(call, seconds)
@@ -121,7 +123,7 @@ async def send(
         return broken
 
 
-async def _exchange(call: Callable[[], Awaitable[_Raw | httpx2.Response]], seconds: float) -> Reply:
+async def _exchange(call: Call, seconds: float) -> Reply:
     # The SDKs' read timeout is per piece of the body: a server that drips never meets it.
     async with asyncio.timeout(seconds):
         try:
