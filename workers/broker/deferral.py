@@ -79,8 +79,10 @@ class Deferral:
 
     def put_back(self, messages: Sequence[Message[Any]]) -> None:
         """Keep messages that were taken and could not be taken in."""
+        sized = [(message, len(message.encode())) for message in messages]
         with self._lock:
-            self._kept.extendleft((message, 0) for message in reversed(messages))
+            self._kept.extendleft(reversed(sized))
+            self._bytes += sum(size for _, size in sized)
 
     def forget(self) -> None:
         """Forget everything, because the broker delivers all of it again."""

@@ -149,3 +149,17 @@ def test_acknowledgements_that_are_lost_have_the_messages_delivered_again(desk: 
     desk.broker.acknowledge(QUEUE, taken)
     desk.broker.client = real
     assert desk.broker.broker_id != identity
+
+
+def test_what_was_put_back_takes_its_room_in_memory_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def message(number: int) -> Message[Any]:
+        return Message(QUEUE, OURS, (f"a-{number}",), {}, {}, message_id=f"m-{number}")
+
+    monkeypatch.setattr("workers.broker.deferral.LARGEST_BYTES", 200)
+    deferral = Deferral(TAKER, account_of, lambda _account, _has: True)
+    assert deferral.keeps(message(1), len(message(1).encode()))
+    assert not deferral.keeps(message(2), 150)
+    deferral.put_back(deferral.take(1))
+    assert not deferral.keeps(message(3), 150)
