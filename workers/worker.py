@@ -17,7 +17,13 @@ from workers import accounts
 from workers.analyses import actors as analyses_actors
 from workers.app import App
 from workers.boundary import DRAIN_SECONDS, put_aside
-from workers.broker import FailOnError, TimeMessages, open_worker_broker, unreadable_actor
+from workers.broker import (
+    LONGEST_POLL_SECONDS,
+    FailOnError,
+    TimeMessages,
+    open_worker_broker,
+    unreadable_actor,
+)
 from workers.health import Health
 from workers.keys import actors as keys_actors
 from workers.relay import open_outlet
@@ -29,6 +35,9 @@ log = structlog.get_logger(__name__)
 WORKER_POLL_MS = 1000
 """How often an idle worker thread wakes. The consumers' own poll decides how long a message
 waits (see `workers.broker`); this is only how long a thread takes to see that it is to stop."""
+
+HURRIED, UNHURRIED = 0.01, 0.05
+"""How often (s) an idle consumer looks where somebody waits for it, and where nobody does."""
 
 CALLS_ROUND_SECONDS = 1.0
 """How often the event loop of the calls says that it is not stuck."""
@@ -45,6 +54,8 @@ class Group:
     name: QueueGroup
     registers: Sequence[Callable[[Broker, App], None]]
     threads: int
+    longest_poll: float = LONGEST_POLL_SECONDS
+    """How many seconds a first message may wait for an idle consumer's look at Redis."""
 
 
 def groups(app: App) -> list[Group]:
@@ -53,8 +64,8 @@ def groups(app: App) -> list[Group]:
     every = [
         Group(QueueGroup.EVENTS, (accounts.register, keys_actors.register), settings.key_threads),
         Group(QueueGroup.VALIDATIONS, (keys_actors.register_validations,), settings.key_threads),
-        Group(QueueGroup.ANALYSES, (analyses_actors.register,), settings.analysis_threads),
-        Group(QueueGroup.USAGE, (usage_actors.register,), USAGE_THREADS),
+        Group(QueueGroup.ANALYSES, (analyses_actors.register,), settings.analysis_threads, HURRIED),
+        Group(QueueGroup.USAGE, (usage_actors.register,), USAGE_THREADS, UNHURRIED),
     ]
     return [group for group in every if group.name in settings.queues]
 
@@ -88,6 +99,7 @@ def open_worker(app: App, group: Group) -> dramatiq.Worker:
         # Above the number of threads: one without a connection could not acknowledge.
         max_connections=2 * group.threads + 8,
         watch=ConsumerWatch(app),
+        longest_poll=group.longest_poll,
     )
     for register in group.registers:
         register(broker, app)

@@ -330,7 +330,9 @@ MUTANTS = (
     Mutant(
         17,
         "an idle consumer's pause grows without end",
-        swapped(redis_broker, "poll_pause", lambda misses: 0.001 * 2.0 ** min(misses, 60)),
+        swapped(
+            redis_broker, "poll_pause", lambda misses, longest=0.0: 0.001 * 2.0 ** min(misses, 60)
+        ),
         (TRAPS + "test_an_idle_consumer_looks_often",),
     ),
     Mutant(
