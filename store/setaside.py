@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, delete, func, select
 
 from store.schema import set_aside
-from store.statements import insert_ignore
+from store.statements import insert_ignore, upsert
 from store.vault import SYSTEM_SCOPE, Vault
 
 
@@ -23,25 +23,38 @@ class SetAside:
     account_id: str | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Copy:
+    """A message as it came, and by which row it was kept when it was read."""
+
+    payload: bytes
+    stored: bytes
+
+
 def put(connection: Connection, vault: Vault, item: SetAside, payload: bytes) -> bool:
-    """Keep `payload`, encrypted, under the item's reason; false where the id is kept already."""
-    return insert_ignore(
-        connection,
-        set_aside,
-        {
-            "id": item.id,
-            "at": item.at,
-            "queue": item.queue,
-            "reason": item.reason,
-            "sentence": item.sentence,
-            "event_id": item.event_id,
-            "event_type": item.event_type,
-            "account_id": item.account_id,
-            "payload": vault.encrypt(
-                connection, SYSTEM_SCOPE, f"set-aside:{item.id}", payload, item.at
-            ),
-        },
-    )
+    """Keep `payload`, encrypted, under the item's reason; false where the id was kept already.
+
+    Then it is kept anew, with the time and the reason of now: what is written is never the same
+    twice, so that whoever read the row before does not take this one for it.
+    """
+    row = {
+        "id": item.id,
+        "at": item.at,
+        "queue": item.queue,
+        "reason": item.reason,
+        "sentence": item.sentence,
+        "event_id": item.event_id,
+        "event_type": item.event_type,
+        "account_id": item.account_id,
+        "payload": vault.encrypt(
+            connection, SYSTEM_SCOPE, f"set-aside:{item.id}", payload, item.at
+        ),
+    }
+    fresh = insert_ignore(connection, set_aside, row)
+    if not fresh:
+        # An UPDATE would find nothing where the row was removed since.
+        upsert(connection, set_aside, row)
+    return fresh
 
 
 def newest(connection: Connection, limit: int = 100) -> list[SetAside]:
@@ -67,6 +80,26 @@ def payload(connection: Connection, vault: Vault, item_id: str) -> bytes:
         select(set_aside.c.payload).where(set_aside.c.id == item_id)
     ).scalar_one()
     return vault.decrypt(connection, SYSTEM_SCOPE, f"set-aside:{item_id}", stored)
+
+
+def copy(connection: Connection, vault: Vault, item_id: str) -> Copy | None:
+    """The message, to be sent again; `None` where it is kept no more.
+
+    Raises `DoesNotOpen` where it was altered.
+    """
+    stored = connection.execute(
+        select(set_aside.c.payload).where(set_aside.c.id == item_id)
+    ).scalar_one_or_none()
+    if stored is None:
+        return None
+    opened = vault.decrypt(connection, SYSTEM_SCOPE, f"set-aside:{item_id}", stored)
+    return Copy(payload=opened, stored=stored)
+
+
+def remove_copied(connection: Connection, item_id: str, copied: Copy) -> bool:
+    """Delete an item that was sent again, unless it was set aside again since it was read."""
+    row = delete(set_aside).where(set_aside.c.id == item_id, set_aside.c.payload == copied.stored)
+    return bool(connection.execute(row).rowcount)
 
 
 def remove(connection: Connection, item_id: str) -> bool:

@@ -88,17 +88,21 @@ def retry(
         sent = 0
         for item in _chosen(app, item_ids, every=every):
             with app.database.read() as connection:
-                raw = setaside.payload(connection, app.vault, item.id)
+                copied = setaside.copy(connection, app.vault, item.id)
+            if copied is None:
+                # Another has retried or dropped it meanwhile.
+                continue
             try:
-                app.publisher.resend(item.queue, raw)
+                app.publisher.resend(item.queue, copied.payload)
             except EventRefused:
                 if not every:
                     raise
                 left += 1
                 continue
-            # After it is on the queue: a crash in between sends it twice, which does no harm.
+            # After it is on the queue: a crash in between sends it twice, which does no harm. A
+            # worker may have set it aside again by now; then it stays.
             with app.database.write() as connection:
-                setaside.remove(connection, item.id)
+                setaside.remove_copied(connection, item.id, copied)
             sent += 1
         _tell(sent, "retried", as_json=as_json)
     if left:

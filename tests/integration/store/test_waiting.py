@@ -2,9 +2,10 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import event, select
 
 from store import cooldowns, setaside, waiting
 from store.engine import Database
@@ -104,13 +105,46 @@ def test_cooldowns_that_ran_out_are_forgotten_and_no_others(database: Database) 
         assert cooldowns.active(connection, ["past", "ahead"], 0) == {"ahead": NOW + 1}
 
 
-def test_what_is_set_aside_is_kept_once_with_its_reason(app: App) -> None:
+def test_what_is_set_aside_is_kept_once_with_its_newest_reason(app: App) -> None:
+    again = replace(ITEM, reason="other", at=NOW + 1)
     with app.database.write() as connection:
-        assert setaside.put(connection, app.vault, ITEM, b"first")
-        assert not setaside.put(connection, app.vault, replace(ITEM, reason="other"), b"second")
-        assert setaside.find(connection, "item-1") == ITEM
-        assert setaside.payload(connection, app.vault, "item-1") == b"first"
+        assert setaside.put(connection, app.vault, ITEM, b"the same")
+        assert not setaside.put(connection, app.vault, again, b"the same")
+        assert setaside.newest(connection) == [again]
+        assert setaside.payload(connection, app.vault, "item-1") == b"the same"
         assert setaside.find(connection, "item-2") is None
+        assert setaside.copy(connection, app.vault, "item-2") is None
+
+
+def test_what_is_set_aside_again_is_not_what_was_copied_before(app: App) -> None:
+    with app.database.write() as connection:
+        setaside.put(connection, app.vault, ITEM, b"the same")
+        before = setaside.copy(connection, app.vault, "item-1")
+        # In the same millisecond, for the same reason.
+        setaside.put(connection, app.vault, ITEM, b"the same")
+        after = setaside.copy(connection, app.vault, "item-1")
+        assert before is not None
+        assert after is not None
+        assert not setaside.remove_copied(connection, "item-1", before)
+        assert setaside.remove_copied(connection, "item-1", after)
+        assert setaside.newest(connection) == []
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+def test_what_is_set_aside_again_while_it_is_removed_is_kept(app: App) -> None:
+    with app.database.write() as connection:
+        setaside.put(connection, app.vault, ITEM, b"the same")
+
+    @event.listens_for(app.database.engine, "after_cursor_execute")
+    def _remove(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if statement.startswith("INSERT INTO set_aside") and "DO NOTHING" in statement:
+            with app.database.write() as other:
+                setaside.remove(other, "item-1")
+
+    with app.database.write() as connection:
+        assert not setaside.put(connection, app.vault, ITEM, b"the same")
+    with app.database.read() as connection:
+        assert setaside.newest(connection) == [ITEM]
 
 
 def test_the_newest_is_told_first(app: App) -> None:
