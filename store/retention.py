@@ -37,8 +37,12 @@ def erase_probes(database: Database, before: int, limit: int) -> int:
 
 def erase_set_aside(database: Database, before: int, limit: int) -> int:
     """Erase messages that were set aside and neither retried nor dropped."""
+    # With its time, so that one that is set aside again meanwhile is another.
     old = (
-        select(set_aside.c.id).where(set_aside.c.at < before).order_by(set_aside.c.at).limit(limit)
+        select(set_aside.c.id, set_aside.c.at)
+        .where(set_aside.c.at < before)
+        .order_by(set_aside.c.at)
+        .limit(limit)
     )
     return _erase(database, old, (set_aside,))
 

@@ -1,16 +1,18 @@
 """What has ended is erased when its time is over, and nothing else with it."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
-from sqlalchemy import func, insert, select
+from sqlalchemy import event, func, insert, select
 
 from events.stream import EVENT_FIELD, STREAM
 from store import leases, probes, setaside
 from store.engine import Database
+from store.retention import erase_set_aside
 from store.schema import (
     accounts,
     analyses,
@@ -179,3 +181,29 @@ def test_tombstones_and_the_history_of_keys_outlive_what_was_done_with_them(desk
     with desk.app.database.read() as connection:
         known = connection.execute(select(provider_keys.c.key_id)).scalars().all()
     assert known == [key_id]
+
+
+def test_what_is_set_aside_again_while_it_is_erased_is_kept(desk: Desk) -> None:
+    app = desk.app
+    item = setaside.SetAside(
+        id="i-1",
+        at=START,
+        queue="keys",
+        reason="not_json",
+        sentence="It is not.",
+        event_id=None,
+        event_type=None,
+        account_id=None,
+    )
+    with app.database.write() as connection:
+        setaside.put(connection, app.vault, item, b"what came")
+
+    @event.listens_for(app.database.engine, "after_cursor_execute")
+    def _again(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        # The sweep has found the row, and is to delete it.
+        if statement.startswith("SELECT") and "FROM set_aside" in statement:
+            with app.database.write() as other:
+                setaside.put(other, app.vault, replace(item, at=START + 2), b"what came")
+
+    erase_set_aside(app.database, before=START + 1, limit=10)
+    assert count(app, set_aside) == 1
