@@ -125,9 +125,6 @@ def on_the_way(road: Road, queue: Queue) -> None:
     road.until(lambda: road.key("key-late"))
     road.ask("late", request_id="waiting-verdict")
     road.until(lambda: (r := road.request("waiting-verdict", "late")) and r.reason == "key_pending")
-    road.give_key(GOOD_OPENAI, "early", key_id="key-early", settled=False)
-    road.ask("early", request_id="waiting-account")
-    road.until(lambda: road.request("waiting-account", "early") and road.waiting_events())
     road.app.publisher.send("keys", "keys_event", json.dumps({"type": "byok.unheard.of.v1"}))
 
     queue.loses_usage = True
@@ -141,6 +138,10 @@ def on_the_way(road: Road, queue: Queue) -> None:
     road.ask("acme", request_id="running-own-key")
     road.ask("bare", request_id="running-platform")
     road.sandbox.wait_in_flight(2)
+    # Last of all: an event waits for its account for a minute, and is then refused.
+    road.give_key(GOOD_OPENAI, "early", key_id="key-early", settled=False)
+    road.ask("early", request_id="waiting-account")
+    road.until(lambda: road.request("waiting-account", "early") and road.waiting_events())
 
 
 def not_taken(publisher: Publisher, road: Road) -> None:

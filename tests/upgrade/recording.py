@@ -11,6 +11,7 @@ from sqlalchemy import JSON, Boolean, Column, MetaData, Table, null
 
 from store import migrate
 from store.engine import Database
+from tests.road import Road
 
 RECORDED = sorted((Path(__file__).parent / "recorded").glob("*.json"))
 
@@ -48,6 +49,11 @@ class Recording:
             taken=[_message(one) for one in found["taken"]],
             not_taken=[_message(one) for one in found["not_taken"]],
         )
+
+    def put_on_queues(self, road: Road) -> None:
+        """Put all messages of its time on their queues, those that were acted on among them."""
+        for message in self.taken + self.not_taken:
+            road.put_raw(message.queue, message.body, dict(message.options))
 
     def lay_into(self, database: Database) -> None:
         """Give an empty database the schema of then, and its rows."""
