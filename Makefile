@@ -19,8 +19,8 @@ demo: $(RUN_STAMP) ## The main job on real mail, from nothing.
 test: $(DEV_STAMP) ## All tests, against real Valkey and SQLite and the real SDKs over HTTP.
 	@exec $(BIN)/python -m pytest -n 3 --dist loadscope --no-loadscope-reorder $(ARGS)
 
-simulate: $(DEV_STAMP) ## Histories from seeds: SEEDS=1000000 runs on, SEED=7 tells one, FIRST=0 begins there, JOBS=4 at a time.
-	@exec $(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),1000) --first $(or $(FIRST),0) $(if $(JOBS),--jobs $(JOBS)))
+simulate: $(DEV_STAMP) ## Histories from seeds: SEEDS=1000000 runs on, SEED=7 tells one, FIRST=0 begins there, JOBS=4 at a time; ARGS=--flooded.
+	@exec $(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),1000) --first $(or $(FIRST),0) $(if $(JOBS),--jobs $(JOBS))) $(ARGS)
 
 crashpoints: $(DEV_STAMP) ## A worker and a scheduler end at each boundary; ARGS="sqlite-valkey" on these services alone.
 	@exec $(BIN)/python -m tests.crashpoints $(ARGS)

@@ -29,7 +29,7 @@ from workers.analyses import spending
 from workers.app import App
 from workers.broker import rabbitmq
 from workers.broker import redis as redis_broker
-from workers.pacing import permits
+from workers.pacing import permits, shares
 from workers.pauses import PauseWatch
 
 Patch = Callable[[], AbstractContextManager[object]]
@@ -42,9 +42,11 @@ HISTORIES = (
     "tests/simulation/test_simulation.py::"
     "test_whatever_happens_the_invariants_hold_and_all_drains[{first}]"
 )
-
-
 ALL_HISTORIES = tuple(HISTORIES.format(first=first) for first in range(0, 80, 10))
+FLOOD = (
+    "tests/simulation/test_simulation.py::"
+    "test_a_flood_delays_no_other_account_and_no_consent_or_removal"
+)
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,13 @@ def _keep_all_options(read: Callable[..., Any]) -> Callable[..., Any]:
         return message and message.copy(options=Message.decode(data).options)
 
     return read_message
+
+
+def _one_group(app: App, real: Callable[[App], list[worker.Group]] = worker.groups) -> Any:
+    return [
+        dataclasses.replace(group, name="one", threads=app.settings.analysis_threads)
+        for group in real(app)
+    ]
 
 
 @contextmanager
@@ -388,5 +397,17 @@ MUTANTS = (
         "a stored mail is bound to nothing",
         swapped(vault, "_text_aad", _binds_nothing),
         (HISTORIES.format(first=0),),
+    ),
+    Mutant(
+        0,
+        "an account may have all threads of a process",
+        swapped(shares, "LARGEST_SHARE", 1.0),
+        (FLOOD,),
+    ),
+    Mutant(
+        0,
+        "consents and removals share their threads with analyses",
+        swapped(worker, "groups", _one_group),
+        (FLOOD,),
     ),
 )

@@ -92,6 +92,12 @@ class Oracle:
         self._look_at_claims(process)
         self._look_at_credits()
         self._budgets.look()
+        self.outside.upstream.look(self)
+
+    def has_ended(self, account: str, request_id: str) -> bool:
+        """Whether a request is in a terminal state."""
+        row = self._requests.get((account, request_id))
+        return row is not None and row["state"] in TERMINAL
 
     def _look_at_requests(self, process: Any) -> None:
         now = {

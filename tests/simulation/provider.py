@@ -2,6 +2,7 @@
 
 import random
 import re
+from collections import Counter
 from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
@@ -75,6 +76,8 @@ class Providers:
         self.accepted: set[str] = set()
         self.refused: set[str] = set()
         self.out_until: dict[Provider, int] = {}
+        self.took: Counter[str] = Counter()
+        """For how many milliseconds there were calls about a mail, by its mark."""
 
     def client(self, process: Any, name: Provider) -> "Client":
         """A process's client of one of them."""
@@ -101,7 +104,11 @@ class Client:
     async def ask(self, key: SecretStr, question: Question) -> Answer | Failure:
         secret, mark = key.get_secret_value(), _MARK.search(question.user)
         assert mark is not None
-        return await self._call(secret, mark[0], question)
+        began = self._all._world.now
+        try:
+            return await self._call(secret, mark[0], question)
+        finally:
+            self._all.took[mark[0]] += self._all._world.now - began
 
     async def probe(
         self, key: SecretStr, *, model: str, prove_quota: bool = False

@@ -20,6 +20,7 @@ from metrics.instruments import open_instruments
 from store import engine, migrate
 from store.engine import Database
 from tests.simulation.broker import Delivery, Queues
+from tests.simulation.flood import Flood
 from tests.simulation.machine import Faults, Process
 from tests.simulation.operator import Operators
 from tests.simulation.oracle import Oracle
@@ -125,19 +126,21 @@ _running: list[World] = []
 class Simulation:
     """What a process finds outside of itself."""
 
-    def __init__(self, seed: int, store: Store) -> None:
+    def __init__(self, seed: int, store: Store, *, flooded: bool = False) -> None:
+        """With `flooded` nothing goes wrong, and one account asks for too much (`flood.Flood`)."""
         self.seed = seed
         self.world = World(seed)
         self.faults = Faults(self.world)
         self._store = store
         self.store, self.raw, self.instruments = store.database, store.raw, store.instruments
         rng = self.world.rng
-        self.budgeted = rng.random() < 0.4
+        self.budgeted = rng.random() < 0.4 and not flooded
         self.calm_since = NEVER
         """Since when nothing goes wrong any more."""
         self.settings = stand_in_settings(
             Path("/nowhere"),
-            analysis_threads=rng.choice((1, 2, 4)),
+            # A process with one thread has none that could be kept free.
+            analysis_threads=rng.choice((2, 4) if flooded else (1, 2, 4)),
             key_threads=rng.choice((1, 2)),
             unknown_attempts=rng.choice(("rerun", "rerun", "hold")),
             reuse_hours=rng.choice((0, 24)),
@@ -160,7 +163,16 @@ class Simulation:
         self.world.sweep_due = self._store_due
         outside = Process("upstream", "upstream", self)
         self.operators = Operators(self, outside)
-        self.upstream = Upstream(self, outside)
+        self.upstream = (Flood if flooded else Upstream)(self, outside)
+        if flooded:
+            self.faults.end()
+            self.calm_since = self.world.now
+
+    @property
+    def flood(self) -> Flood:
+        """What upstream does in a history that is flooded."""
+        assert isinstance(self.upstream, Flood)
+        return self.upstream
 
     def moment(self) -> datetime:
         """Now, as upstream dates its events."""
@@ -219,7 +231,8 @@ class Simulation:
         for role in ("worker", "worker", "scheduler", "scheduler")[: world.rng.choice((3, 3, 4))]:
             self.boot(role)
         self.upstream.begin()
-        self.operators.begin(self.upstream.last_at)
+        if self.faults.rate:
+            self.operators.begin(self.upstream.last_at)
         while not world.failures:
             self._fire()
             if self.faults.rate and self._faults_are_over():

@@ -188,6 +188,17 @@ class Upstream:
         mark = f"mark-{rng.randint(1, 3) if rng.random() < 0.3 else self._count}"
         if self._asked and rng.random() < 0.08:
             request_id = rng.choice(self._asked).request_id
+        expires = None
+        if rng.random() < 0.2:
+            expires = self._outside.moment() + timedelta(seconds=rng.choice((5, 60, 600)))
+        request = self._about_mail(account, request_id, mark, expires)
+        self._asked.append(request)
+        return request
+
+    def _about_mail(
+        self, account: Account, request_id: str, mark: str, expires: datetime | None = None
+    ) -> AnalysisRequested:
+        rng = self._world.rng
         self._outside.oracle.marks.setdefault(mark, set()).add((account.name, request_id))
         mail = MailInput.model_validate(
             {
@@ -197,10 +208,7 @@ class Upstream:
                 "text": mark,
             }
         )
-        expires = None
-        if rng.random() < 0.2:
-            expires = self._outside.moment() + timedelta(seconds=rng.choice((5, 60, 600)))
-        request = AnalysisRequested(
+        return AnalysisRequested(
             request_id=request_id,
             operation=rng.choice((Operation.CLASSIFY, Operation.SUMMARIZE)),
             provider=rng.choice(list(ProviderChoice)),
@@ -212,8 +220,6 @@ class Upstream:
             ),
             expires_at=expires,
         )
-        self._asked.append(request)
-        return request
 
     def _at(self, at: int, account: Account, event: EventData) -> None:
         event_id = f"evt-{len(account.events):03}-{account.name}"
@@ -277,6 +283,9 @@ class Upstream:
         queue = self._world.rng.choice(("accounts", "keys", "analyses", "usage", "validations"))
         self._outside.queues.put(queue, self._world.rng.choice((b"\xff", b"{}", b'{"args": 1}')))
         self._outside.rubbish.append(queue)
+
+    def look(self, oracle: Any) -> None:
+        """Something was committed. While things go wrong, nothing is promised of how soon."""
 
     # -- what must come of it
 
