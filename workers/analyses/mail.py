@@ -45,6 +45,10 @@ _DELIMITERS_LIMIT = 2_000
 # Of one part, still encoded. Four bytes a character, base64, and what `without_ballast` drops.
 _ENCODED_LIMIT = 1_000_000
 
+# A picture, a program, an archive. Words without a header are read as a mail's text.
+_LOOKED_AT = 4_096
+_HEADER = re.compile(rb">?From |[!-9;-~]+[ \t]*:")
+
 _LONG_BASE64 = re.compile(rb"(?m)(?:^[A-Za-z0-9+/=]{60,998}+\r?\n)++")
 _MULTIPART = re.compile(
     rb"(?im)^content-type[ \t]*:(?:[^\n]|\n[ \t])*?(?:multipart|message)/"  # folded lines, too
@@ -80,11 +84,14 @@ def read_eml(raw: bytes) -> MailInput:
     undecodable header to its raw characters, a multipart without its boundary to the boundary
     that is there, and a message that cannot be parsed to a header block and a text.
 
-    Raises `MailUnreadable` where there is neither a subject, an address nor a body.
+    Raises `MailUnreadable` where there is neither a subject, an address nor a body, and for a file
+    of another kind.
     """
     raw = raw.removeprefix(b"\xef\xbb\xbf").lstrip(b"\r\n\t \x00")
     if not raw:
         raise MailUnreadable("The file is empty: there is no mail in it.")
+    if not _HEADER.match(raw) and b"\x00" in raw[:_LOOKED_AT]:
+        raise MailUnreadable("The file is no mail: it has no header lines and is not text.")
     message = _parsed(_bounded(raw))
     fields = _first_fields(message)
     plain, html = _bodies(message)

@@ -137,6 +137,18 @@ def test_a_text_without_headers_is_a_mail() -> None:
     assert "just words" in body_text(read_eml(b"\njust words, no header\n"))
 
 
+@pytest.mark.parametrize(
+    "head", [b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", b"\x7fELF\2\1\1\0\0", b"PK\3\4\x14\0\0"]
+)
+def test_a_file_of_another_kind_is_no_mail(head: bytes) -> None:
+    with pytest.raises(MailUnreadable, match=r"^The file is no mail: it has no header lines"):
+        read_eml(head + bytes(range(256)) * 20)
+
+
+def test_a_mail_with_a_zero_byte_in_it_is_one() -> None:
+    assert "hi" in body_text(read_eml(HEAD + b"\nhi\0there"))
+
+
 def test_an_mbox_line_and_a_byte_order_mark_before_the_headers_are_passed_over() -> None:
     assert read_eml(b"From a@b.c Mon Sep  2 2002\n" + HEAD + b"\nhi").subject == "Hello"
     assert read_eml(b"\xef\xbb\xbf" + HEAD + b"\nhi").sender == "Ann <ann@example.com>"
