@@ -33,12 +33,19 @@ up. dramatiq tries six, so a publisher hears of it after 12 s; pika alone would 
 
 
 class BrokerAway(ConnectionError):
-    """The broker cannot be reached, takes nothing, or did not confirm a message."""
+    """The broker cannot be reached, takes nothing, or did not confirm a message.
 
-    def __init__(self) -> None:
-        super().__init__(
-            "The message queue cannot be reached: start `byok up`, or check BYOK_BROKER_URL."
-        )
+    `what` is wrong, and what to `do` about it.
+    """
+
+    def __init__(
+        self,
+        what: str = "cannot be reached",
+        do: str = "start `byok up`, or check BYOK_BROKER_URL",
+    ) -> None:
+        super().__init__(f"The message queue {what}: {do}.")
+        self.what = what
+        self.do = do
 
 
 def actor_of(queue: str) -> str:
@@ -62,6 +69,43 @@ def redis_client(url: str, *, max_connections: int, timeout: float = 10.0) -> re
         retry=Retry(NoBackoff(), 0),
     )
     return redis.Redis(connection_pool=pool)
+
+
+def redis_refusal(error: BaseException, variable: str) -> tuple[str, str] | None:
+    """Why a Redis that answers does not do what it is asked, and what to do about it.
+
+    `variable` names the setting that holds its address. `None`: the error says nothing of that.
+    """
+    match error:
+        case redis.AuthenticationError():
+            return "refuses the login", f"check the user and the password in {variable}"
+        case redis.exceptions.NoPermissionError():
+            return (
+                "does not give this user the rights that it needs",
+                f"check the user in {variable} and its rights (deploy/redis/users.acl)",
+            )
+        case redis.OutOfMemoryError():
+            return "takes nothing, because its memory is full", "raise its maxmemory"
+        case redis.ReadOnlyError():
+            return "takes nothing, because it is a replica", f"name the primary in {variable}"
+        case redis.ResponseError() if str(error).startswith("MISCONF"):
+            return "takes nothing, because it cannot write to its disk", "make room on that disk"
+        case redis.ResponseError() if "DB index" in str(error):
+            return "has no database of that number", f"check {variable}"
+        case _:
+            return None
+
+
+def redis_trouble(info: dict[str, Any], variable: str) -> tuple[str, str] | None:
+    """The same of a Redis that was asked for `INFO` alone, which it answers in any state."""
+    if info.get("role") == "slave":
+        return redis_refusal(redis.ReadOnlyError(), variable)
+    most = int(info.get("maxmemory", 0))
+    if most and int(info.get("used_memory", 0)) >= most:
+        return redis_refusal(redis.OutOfMemoryError(), variable)
+    if "err" in (info.get("aof_last_write_status"), info.get("rdb_last_bgsave_status")):
+        return redis_refusal(redis.ResponseError("MISCONF"), variable)
+    return None
 
 
 def scheme_of(url: str) -> str:
@@ -163,11 +207,14 @@ class PublishingBroker:
             raise BrokerAway from None
 
     def ping(self) -> str:
-        """Name the broker that answers. Raises `BrokerAway`."""
+        """Name the broker that answers and takes messages. Raises `BrokerAway`."""
         with _told_as_away(amqp=self._redis is None):
             if self._redis is None:
                 return self._amqp_name()
-            info = self._redis.info("server")
+            info: dict[str, Any] = self._redis.info()
+        trouble = redis_trouble(info, _VARIABLE)
+        if trouble is not None:
+            raise BrokerAway(*trouble)
         version = info.get("valkey_version") or info["redis_version"]
         return f"{info.get('server_name', 'redis')} {version}"
 
@@ -264,6 +311,25 @@ _AWAY = (
 )
 
 
+_VARIABLE = "BYOK_BROKER_URL"
+
+_LOGIN_REFUSED = (
+    pika.exceptions.ProbableAuthenticationError,
+    pika.exceptions.ProbableAccessDeniedError,
+)
+
+
+def _away(error: BaseException) -> BrokerAway:
+    if isinstance(error, BrokerConnectionError) and isinstance(error.message, BaseException):
+        error = error.message
+    if isinstance(error, _LOGIN_REFUSED):
+        return BrokerAway(
+            "refuses the login", f"check the user, the password and the vhost in {_VARIABLE}"
+        )
+    refusal = redis_refusal(error, _VARIABLE)
+    return BrokerAway() if refusal is None else BrokerAway(*refusal)
+
+
 def _giving_up(url: str) -> str:
     """The URL with `BLOCKED_SECONDS`, unless it says something else."""
     parts = urlsplit(url)
@@ -278,8 +344,13 @@ def _told_as_away(*, amqp: bool) -> Iterator[None]:
     """Raise `BrokerAway` for whatever a broker's client raises where the broker is away."""
     try:
         yield
-    except _AWAY:
-        raise BrokerAway from None
+    except _AWAY as error:
+        raise _away(error) from None
+    except redis.ResponseError as error:
+        # A disk that is full is told by no class of its own.
+        if not str(error).startswith("MISCONF"):
+            raise
+        raise _away(error) from None
     except ValueError:
         if not amqp:
             raise

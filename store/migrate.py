@@ -33,6 +33,17 @@ def upgrade(database: Database, revision: str = "head") -> None:
             connection.execute(text(_GRANTS.read_text(encoding="utf-8")))
 
 
+def newer(database: Database) -> str | None:
+    """The revision of a database that a newer version has migrated, or `None`.
+
+    This version works on it all the same: a schema is expanded first and contracted in a later
+    release.
+    """
+    with database.read() as connection:
+        applied = _applied(connection)
+    return applied if applied is not None and applied > revisions()[-1] else None
+
+
 def missing(database: Database) -> list[str]:
     """The migrations that the database lacks, oldest first."""
     with database.read() as connection:

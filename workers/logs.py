@@ -13,7 +13,7 @@ from rich.console import Console
 
 from events.redaction import redact
 
-QUIET = ("openai", "anthropic", "httpx2", "httpcore2", "aiohttp", "asyncio", "alembic", "pika")
+QUIET = ("openai", "anthropic", "httpx2", "httpcore2", "aiohttp", "asyncio", "alembic")
 """Libraries whose debug logs hold prompts, headers or noise: warnings only, whatever our level."""
 
 
@@ -64,6 +64,8 @@ def set_up(level: str) -> None:
     # It logs messages with their arguments; what goes wrong is told by `workers.boundary` and
     # `workers.broker`, without them.
     logging.getLogger("dramatiq").setLevel(logging.CRITICAL)
+    # A broker that is away takes it ten lines and a traceback; whoever asked tells it in one.
+    logging.getLogger("pika").setLevel(logging.CRITICAL)
 
 
 def _redact_line(_logger: Any, _method: str, line: Any) -> str:

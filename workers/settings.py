@@ -12,6 +12,7 @@ from decimal import Decimal
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
@@ -281,6 +282,13 @@ class Settings(BaseSettings):
     def _by_operation(cls, value: object) -> object:
         return _models(value) if isinstance(value, str) else value
 
+    @field_validator("openai_model", "anthropic_model")
+    @classmethod
+    def _names_a_model(cls, name: str) -> str:
+        if not MODEL_NAME.fullmatch(name):
+            raise ValueError("it is no name of a model")
+        return name
+
     @field_validator("state_dir", "sandbox_record")
     @classmethod
     def _absolute(cls, path: Path | None) -> Path | None:
@@ -515,10 +523,28 @@ class Settings(BaseSettings):
         name = self.operator or os.environ.get("SUDO_USER") or _login_name()
         return f"{self.source}#{_NOT_IN_A_NAME.sub('_', name)[:_LONGEST_NAME]}"
 
+    def make_state_dir(self) -> None:
+        """Make the state directory (0700).
+
+        Raises `ConfigurationError` where it cannot be made or written.
+        """
+        try:
+            self.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.metrics_dir.mkdir(mode=0o700, exist_ok=True)
+            with TemporaryFile(dir=self.state_dir) as tried:
+                tried.write(b"byok")
+        except OSError as error:
+            raise ConfigurationError(
+                f"{self.state_dir} cannot be written ({error.strerror}): name a directory of your "
+                "own in BYOK_STATE_DIR, on a disk that has room."
+            ) from None
+
     def prepare_state_dir(self) -> None:
-        """Make the state directory (0700) and, embedded, the keys that are not there (0600)."""
-        self.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.metrics_dir.mkdir(mode=0o700, exist_ok=True)
+        """Make the state directory (0700) and, embedded, the keys that are not there (0600).
+
+        Raises `ConfigurationError`.
+        """
+        self.make_state_dir()
         if self.embedded:
             for kind, given in (
                 ("master", self.master_keys),
@@ -557,9 +583,9 @@ def _read_secret(path: Path, hint: str) -> str:
     except FileNotFoundError:
         raise ConfigurationError(f"There is no file {path}: {hint}.") from None
     except UnicodeDecodeError:
-        raise ConfigurationError(f"{path} is not a text file.") from None
+        raise ConfigurationError(f"{path} is not a text file: {hint}.") from None
     except OSError as error:
-        raise ConfigurationError(f"{path} cannot be read ({error.strerror}).") from None
+        raise ConfigurationError(f"{path} cannot be read ({error.strerror}): {hint}.") from None
 
 
 _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9._@+-]")

@@ -115,6 +115,9 @@ class Supervisor:
     def _start_all(self) -> None:
         settings = self.settings
         settings.prepare_state_dir()
+        # What no worker starts without is asked for before anything is started.
+        settings.master_key_ring  # noqa: B018 -- reading it checks it
+        settings.sealing_key_ring  # noqa: B018
         if self.log_file is not None:
             self._logs = self.log_file.open("ab")
         if settings.embedded_valkey:
@@ -205,7 +208,7 @@ class Supervisor:
         )
 
     def _take_lock(self) -> None:
-        self.settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.settings.make_state_dir()
         path = self.settings.state_dir / "up.lock"
         self._lock_file = path.open("a")
         try:

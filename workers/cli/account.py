@@ -35,7 +35,22 @@ from workers.cli.console import (
 
 commands = typer.Typer(no_args_is_help=True, help="Accounts: plan, consent, credits.")
 
-AccountArgument = Annotated[str, typer.Argument(help="The account's id.")]
+PLANS = ("free", "starter", "pro", "business", "enterprise", "lifetime")
+
+_ACCOUNT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@+-]{0,127}")
+"""As `events.envelope.Identifier`."""
+
+
+def _an_account_id(given: str) -> str:
+    if not _ACCOUNT_ID.fullmatch(given):
+        raise typer.BadParameter(
+            "that is no account's id: it has 128 characters at most, of letters, digits and "
+            "._:@+-, and begins with a letter or digit."
+        )
+    return given
+
+
+AccountArgument = Annotated[str, typer.Argument(help="The account's id.", callback=_an_account_id)]
 BudgetOption = Annotated[
     str | None,
     typer.Option("--budget", metavar="DOLLARS|none", help="The cap for a calendar month."),
@@ -46,7 +61,7 @@ BudgetOption = Annotated[
 def set_account(
     account: AccountArgument,
     *,
-    plan: Annotated[str, typer.Option(help="free, starter, pro, business, enterprise, lifetime.")],
+    plan: Annotated[str, typer.Option(help=f"{', '.join(PLANS)}.")],
     consent: Annotated[
         bool | None, typer.Option("--consent/--no-consent", help="The AI switch; new: off.")
     ] = None,
@@ -70,6 +85,7 @@ def set_account(
     stays as it is.
     """
     with open_app() as app:
+        _require_plan(app, plan)
         with app.database.read() as connection:
             known = accounts.find(connection, account)
             revision = next_revision(app, account)
@@ -89,7 +105,8 @@ def set_account(
             )
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
-            refuse(f"The account's {'.'.join(map(str, first['loc']))} is wrong: {first['msg']}.")
+            told = first["msg"].removeprefix("Value error, ")
+            refuse(f"The account's {'.'.join(map(str, first['loc']))} is wrong: {told}.")
         app.publisher.publish(data, account=account)
 
         def applied() -> bool:
@@ -178,6 +195,16 @@ def require_account(app: App, account: str) -> accounts.Account:
     if found is None:
         refuse(f"The account {account!r} is not known: run `byok account set {account} --plan …`.")
     return found
+
+
+def _require_plan(app: App, plan: str) -> None:
+    # An event may name any plan. A person who mistypes one would switch the account's key off.
+    known = dict.fromkeys((*PLANS, *app.settings.plans, *app.settings.category_plans))
+    if plan not in known:
+        raise typer.BadParameter(
+            f"there is no plan of that name: take one of {', '.join(known)}, or name it in "
+            "BYOK_PLANS or BYOK_CATEGORY_PLANS."
+        )
 
 
 def _show(app: App, account_id: str, *, as_json: bool) -> None:

@@ -19,6 +19,7 @@ from events import (
     ThreadMessage,
     seal_input,
 )
+from events.analyses import MODEL_NAME
 from store import analyses
 from workers.analyses.mail import MailUnreadable, body_text, read_eml
 from workers.app import App
@@ -48,13 +49,21 @@ def _an_address(given: str | None) -> str | None:
     return given
 
 
+def _a_model(given: str | None) -> str | None:
+    if given is not None and not MODEL_NAME.fullmatch(given):
+        raise typer.BadParameter("that is no name of a model")
+    return given
+
+
 def analyze(
     account: AccountArgument,
     path: Annotated[str, typer.Argument(metavar="FILE.eml|DIR|-", help="- reads one mail.")],
     *,
     operation: Annotated[Operation, typer.Option(help="What to do.")] = Operation.CLASSIFY,
     provider: Annotated[ProviderChoice, typer.Option(help="Whom to ask.")] = ProviderChoice.AUTO,
-    model: Annotated[str | None, typer.Option(help="A model of the provider.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="A model of the provider.", callback=_a_model)
+    ] = None,
     own_address: Annotated[
         str | None,
         typer.Option(

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from events.registry import OUTGOING
 from events.stream import EVENT_FIELD, STREAM
 from workers.cli.console import AsJson, emit_json, open_app, out
 from workers.supervisor import stop_on_signals
@@ -22,6 +23,9 @@ def events(
     as_json: AsJson = False,
 ) -> None:
     """Show the out-events that the stream holds. Example: `byok events --follow --json`."""
+    types = sorted(name.removeprefix("byok.").removesuffix(".v1") for name in OUTGOING)
+    if kind is not None and kind not in types:
+        raise typer.BadParameter(f"--type takes one of {', '.join(types)}.")
     with open_app() as app:
         stop_on_signals(app.stopping, stdin=False)
         after: bytes | str = "0"

@@ -40,6 +40,9 @@ def guard(command: Callable[[], Any]) -> int:
         sentence = sentence_for(error)
         if sentence is None:
             raise
+        if isinstance(error, OSError) and error.errno is not None:
+            # It may be our output that cannot be written: what is left of it is not tried again.
+            sys.stdout = sys.stderr
         _say(sentence)
         return FAILED
     return 0

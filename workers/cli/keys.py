@@ -293,7 +293,12 @@ def _read_key(provider: Provider) -> str:
     if sys.stdin.isatty():
         pasted = getpass.getpass(f"{provider.value} key (not shown): ")
     else:
-        pasted = sys.stdin.read(LONGEST_KEY + 1)
+        try:
+            pasted = sys.stdin.read(LONGEST_KEY + 1)
+            # By some locales bytes that are no text come through, and could not be sealed.
+            pasted.encode()
+        except UnicodeError:
+            refuse("What was given is not text: that is no key.")
     if not pasted.strip():
         refuse("No key was given: type it at the prompt, or pipe it in.")
     if len(pasted) > LONGEST_KEY:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, cast
 
 import typer
 from typer.core import TyperGroup
+from typer.exceptions import TyperException
 from typer.main import get_command
 
 from workers import coredumps
@@ -90,6 +91,20 @@ class _Group(TyperGroup):
             return super().invoke(ctx)
         except KeyboardInterrupt:
             raise Stopped from None
+        except TyperException as error:
+            if isinstance(message := getattr(error, "message", None), str):
+                cast("Any", error).message = _in_our_words(message)
+            raise
+
+
+def _in_our_words(message: str) -> str:
+    """What typer says of wrong usage, which repeats what was typed."""
+    from events.redaction import redact  # noqa: PLC0415 -- see the module
+
+    if redact(message) != message:
+        return "a key is never an argument: type it at the prompt, or pipe it in."
+    # Pydantic's prefix, which says nothing.
+    return message.replace("Value error, ", "")
 
 
 def _tell_version(asked: bool) -> None:

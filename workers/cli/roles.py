@@ -116,14 +116,21 @@ def exporter(*, as_json: AsJson = False, stop_on_stdin_eof: StopOnEof = False) -
         settings = app.settings
         settings.metrics_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         read = Gauges(app)
-        served = Exporter(
-            settings.metrics_dir,
-            read.sources(),
-            host=settings.exporter_host,
-            port=settings.effective_exporter_port,
-            constant=[build()],
-            failed=read.failed,
-        )
+        try:
+            served = Exporter(
+                settings.metrics_dir,
+                read.sources(),
+                host=settings.exporter_host,
+                port=settings.effective_exporter_port,
+                constant=[build()],
+                failed=read.failed,
+            )
+        except OSError as error:
+            raise ConfigurationError(
+                f"BYOK_EXPORTER_HOST and BYOK_EXPORTER_PORT name {settings.exporter_host}:"
+                f"{settings.effective_exporter_port}, which cannot be had ({error.strerror}): give "
+                "the exporter a port that is free."
+            ) from None
         (settings.state_dir / "exporter.url").write_text(served.url + "\n")
         app.health.watch_thread("the server of /metrics", served.is_alive)
         app.health.has_started()

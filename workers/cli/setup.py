@@ -9,7 +9,7 @@ import typer
 
 from events.sealing import SealingKeys
 from events.signing import SigningKey
-from workers.cli.console import AsJson, emit_json, open_app, out, refuse
+from workers.cli.console import AsJson, emit_json, err, open_app, out, refuse
 from workers.settings import new_named_key
 
 database = typer.Typer(no_args_is_help=True, help="The database's schema.")
@@ -61,7 +61,16 @@ def upgrade(*, as_json: AsJson = False) -> None:
     with open_app(need_store=False) as app:
         app.settings.prepare_state_dir()
         missing = migrate.missing(app.database)
-        migrate.upgrade(app.database)
+        newer = migrate.newer(app.database)
+        if newer is None:
+            migrate.upgrade(app.database)
+        else:
+            # A step back to an older version runs this, too: its schema is there, and more.
+            err.print(
+                f"A newer version has brought the database to {newer}, and this one works on it: "
+                "it is left as it is.",
+                highlight=False,
+            )
     if as_json:
         emit_json({"applied": missing})
     else:

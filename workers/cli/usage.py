@@ -108,6 +108,8 @@ def card_command(
         raise typer.BadParameter("--days takes 7, 30 or 90.")
     if detail and not as_csv:
         raise typer.BadParameter("--detail goes with --csv.")
+    if as_csv and as_json:
+        raise typer.BadParameter("give one of --csv and --json.")
     with open_app() as app:
         timezone = require_account(app, account).timezone
         card = read_card(app, account, days)

@@ -102,6 +102,14 @@ def test_upgrading_again_changes_nothing(database: Database) -> None:
     assert migrate.missing(database) == []
 
 
+def test_a_database_of_a_newer_version_lacks_nothing_and_is_told(database: Database) -> None:
+    assert migrate.newer(database) is None
+    with database.write() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    assert migrate.newer(database) == "9999"
+    assert migrate.missing(database) == []
+
+
 def test_two_that_upgrade_at_once_both_find_it_done(empty: Database, database_url: str) -> None:
     other = Database(database_url)
     with ThreadPoolExecutor(2) as pool:
