@@ -16,12 +16,14 @@ from typing import Any
 from sqlalchemy import Column, Connection, Table, bindparam, func, select, update
 
 from store.engine import Database
-from store.masterkeys import DoesNotOpen, MasterKeyMissing
+from store.masterkeys import DoesNotOpen, MasterKeyMissing, MasterKeys
 from store.schema import data_keys, provider_keys
 from store.vault import Vault, key_aad, scope_aad
 
 PAGE = 200
 """Rows of one transaction: some 5 ms of writing, which is what a worker waits for at most."""
+
+_LOOKED_AT = 3
 
 THREADS = 16
 """Data keys that are wrapped at once, so that a KMS that takes 10 ms a call does 800 a second."""
@@ -77,6 +79,29 @@ class _Rewrapped:
     old: bytes
     new_id: str
     new: bytes
+
+
+def opens(connection: Connection, master_keys: MasterKeys, master_key_id: str) -> bool:
+    """Whether one of a few data keys that name a master key opens with it, or there is none.
+
+    A single one may have been altered. Raises what `MasterKeys.unwrap` raises beside `DoesNotOpen`.
+    """
+    looked = 0
+    for place in _PLACES:
+        table = place.table
+        rows = connection.execute(
+            select(*place.columns, table.c.wrapped_key)
+            .where(table.c.master_key_id == master_key_id)
+            .limit(_LOOKED_AT)
+        )
+        for row in rows:
+            looked += 1
+            try:
+                master_keys.unwrap(master_key_id, row.wrapped_key, place.aad(row))
+            except DoesNotOpen:
+                continue
+            return True
+    return looked == 0
 
 
 def left(connection: Connection, current_id: str) -> int:

@@ -9,6 +9,7 @@ import os
 import re
 import secrets
 from decimal import Decimal
+from difflib import get_close_matches
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
@@ -626,6 +627,22 @@ def _models(text: str) -> dict[Operation, str]:
         if Operation(operation) in found:
             raise ValueError(f"it names two models for {operation}")
         found[Operation(operation)] = model
+    return found
+
+
+def misspelt() -> dict[str, str]:
+    """Variables of the environment that are no settings, and the settings that they look like."""
+    known = {
+        str(field.validation_alias or f"BYOK_{name.upper()}")
+        for name, field in Settings.model_fields.items()
+    }
+    known |= {f"BYOK_{name.upper()}_FILE" for name in SECRETS}
+    found = {}
+    for name in sorted(os.environ):
+        if name.startswith("BYOK_") and name not in known:
+            # Others may name variables of their own as ours: only what is a letter or two off.
+            for setting in get_close_matches(name, known, n=1, cutoff=0.9):
+                found[name] = setting
     return found
 
 

@@ -1,5 +1,7 @@
 """`byok doctor`: every dependency looked at, and what to do about what is not well."""
 
+import os
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -9,9 +11,10 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from events import Operation, Provider
-from events.broker import BrokerAway, PublishingBroker
+from events.broker import BrokerAway, PublishingBroker, redis_refusal, redis_trouble
 from store import budgets, leases, migrate, retention
 from store.masterkeys import MasterKeyMissing, MasterKeyUnavailable
+from store.trouble import trouble
 from workers.app import App
 from workers.budgets import USED_UP, budget_states
 from workers.cli.console import AsJson, emit_json, open_app, refuse, show, table
@@ -19,10 +22,23 @@ from workers.cli.oldkeys import tell_master_keys, tell_sealing_keys
 from workers.cli.pause import described_pauses
 from workers.cli.reach import Reached, reach
 from workers.retention import DAY_MS, kept_since
-from workers.settings import ConfigurationError
+from workers.settings import ConfigurationError, misspelt
+
+_TOLD_BY: dict[str, Callable[[Exception], tuple[str, str] | None]] = {
+    "broker": lambda error: (
+        (error.what, error.do) if isinstance(error, BrokerAway) else _refused(error, "BROKER")
+    ),
+    "redis": lambda error: _refused(error, "REDIS"),
+    "database": trouble,
+}
+"""Parts whose errors tell more than that they are away. What depends on them does not repeat it."""
 
 MOST_SKEW_SECONDS = 1.0
 """Leases last 10 s and heartbeats 15: clocks that differ by this much still leave both right."""
+
+
+LEAST_FREE_BYTES = 100_000_000
+"""An append-only file is written anew beside the old one, which then goes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +103,43 @@ def _look(check: Check, app: App) -> Finding:
         # These sentences say themselves what to do.
         return Finding(check.part, ok=False, told=str(error))
     except (BrokerAway, redis.RedisError, SQLAlchemyError, OSError) as error:
+        if check.part in _TOLD_BY and (found := _TOLD_BY[check.part](error)) is not None:
+            return Finding(check.part, ok=False, told=found[0], advice=found[1])
         told = f"cannot be reached ({type(error).__name__})"
         return Finding(check.part, ok=False, told=told, advice=check.advice)
+
+
+def _settings(app: App) -> str:
+    del app
+    wrong = misspelt()
+    if wrong:
+        raise NotWell(
+            f"{', '.join(wrong)}: there is no setting of that name",
+            f"did you mean {', '.join(wrong.values())}?",
+        )
+    return "no variable is misspelt"
+
+
+def _state_dir(app: App) -> str:
+    where = app.settings.state_dir
+    if not where.exists():
+        if app.settings.embedded:
+            raise NotWell(f"there is none at {where}", "start `byok up`, or check BYOK_STATE_DIR")
+        return f"none at {where}: no role has run here"
+    if not where.is_dir():
+        raise NotWell(f"{where} is no directory", "name one in BYOK_STATE_DIR")
+    if not os.access(where, os.W_OK | os.X_OK):
+        raise NotWell(f"{where} cannot be written", "check who owns it, and its disk")
+    free = shutil.disk_usage(where).free
+    if free < LEAST_FREE_BYTES:
+        raise NotWell(
+            f"{free // 1_000_000:,} MB are free on the disk of {where}", "make room there"
+        )
+    return f"{where}, {free / 1e9:,.1f} GB free"
+
+
+def _refused(error: Exception, what: str) -> tuple[str, str] | None:
+    return redis_refusal(error, f"BYOK_{what}_URL")
 
 
 def _broker(app: App) -> str:
@@ -101,6 +152,9 @@ def _broker(app: App) -> str:
 
 def _redis(app: App) -> str:
     info: dict[str, Any] = app.stream.info()
+    found = redis_trouble(info, "BYOK_REDIS_URL")
+    if found is not None:
+        raise NotWell(*found)
     policy = info.get("maxmemory_policy")
     if policy != "noeviction" and int(info.get("maxmemory", 0)):
         raise NotWell(
@@ -149,7 +203,9 @@ def _migrations(app: App) -> str:
     missing = migrate.missing(app.database)
     if missing:
         raise NotWell(f"the database lacks {', '.join(missing)}", "run `byok db upgrade`")
-    return f"all {len(migrate.revisions())} are applied"
+    newer = migrate.newer(app.database)
+    told = f"all {len(migrate.revisions())} are applied"
+    return told if newer is None else f"{told}, and a newer version's up to {newer}"
 
 
 def _roles(app: App) -> str:
@@ -242,6 +298,8 @@ def _models(app: App, provider: Provider) -> str:
 
 
 _CHECKS = (
+    Check("settings", _settings, ""),
+    Check("state directory", _state_dir, "check BYOK_STATE_DIR"),
     Check("broker", _broker, "start `byok up`, or check BYOK_BROKER_URL and that it runs"),
     Check("redis", _redis, "start `byok up`, or check BYOK_REDIS_URL and that it runs"),
     Check("clock", _clock, "mend Redis and the database first"),

@@ -8,6 +8,7 @@ from events.registry import QUEUES
 from events.sealing import sealing_keys_named
 from store import migrate, setaside, vault, waiting
 from store.masterkeys import DoesNotOpen, MasterKeyMissing
+from store.rekey import opens
 from workers.app import App
 
 
@@ -25,6 +26,12 @@ def tell_master_keys(app: App) -> str:
         return told
     with app.database.read() as connection:
         needed = vault.master_keys_in_use(connection)
+        shut = [key_id for key_id in needed & ring.ids if not opens(connection, ring, key_id)]
+    if shut:
+        raise ValueError(
+            f"nothing that is stored under {_listed(shut)} opens: BYOK_MASTER_KEYS has another key "
+            "of that id than the one it was stored with; put that one back before workers start"
+        )
     if needed - ring.ids:
         raise ValueError(
             f"stored values need {_listed(needed - ring.ids)}, which BYOK_MASTER_KEYS lacks"

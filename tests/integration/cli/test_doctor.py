@@ -1,5 +1,8 @@
 """`byok doctor`: what it finds of each part, and what it says to do."""
 
+import base64
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,6 +14,7 @@ from tests.road import Road
 
 one_road = pytest.mark.parametrize("services", ["sqlite-valkey"], indirect=True)
 PARTS = [
+    *("settings", "state directory"),
     *("broker", "redis", "clock", "database", "migrations", "master keys", "sealing keys"),
     *("publishers", "roles", "pauses", "budgets", "retention", "openai", "anthropic"),
 ]
@@ -75,3 +79,60 @@ def test_the_table_names_what_to_do_beside_what_is_wrong(shell: Shell) -> None:
     assert done.code == 1
     assert done.err == "byok: Not well: broker.\n"
     assert "check BYOK_BROKER_URL" in done.out
+
+
+@one_road
+def test_a_master_key_that_is_another_under_the_same_id_is_told(road: Road, shell: Shell) -> None:
+    road.account()
+    road.give_key()
+    held = road.settings.master_keys
+    assert held is not None
+    key_id, _, _ = held.get_secret_value().partition(":")
+    found = checks(shell, BYOK_MASTER_KEYS=f"{key_id}:{base64.b64encode(bytes(32)).decode()}")
+    assert not found["master keys"]["ok"]
+    assert f"nothing that is stored under {key_id} opens" in found["master keys"]["detail"]
+    assert checks(shell)["master keys"]["ok"]
+
+
+@one_road
+def test_a_database_that_a_newer_version_has_migrated_is_told(road: Road, shell: Shell) -> None:
+    with road.app.database.write() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    found = checks(shell)["migrations"]
+    assert found["ok"]
+    assert found["detail"].endswith("are applied, and a newer version's up to 9999")
+
+
+@one_road
+def test_a_state_directory_that_cannot_be_used_is_told(
+    road: Road, shell: Shell, tmp_path: Path
+) -> None:
+    del road
+    (tmp_path / "file").touch()
+    for where, says in (
+        (tmp_path / "file", "is no directory"),
+        ("/proc/self", "cannot be written"),
+    ):
+        found = checks(shell, BYOK_STATE_DIR=str(where))["state directory"]
+        assert not found["ok"]
+        assert says in found["detail"]
+
+
+@one_road
+def test_a_variable_that_is_misspelt_is_told(road: Road, shell: Shell) -> None:
+    del road
+    found = checks(shell, BYOK_DATABSE_URL="sqlite:///x", BYOK_OF_SOMEBODY_ELSE="1")["settings"]
+    assert not found["ok"]
+    assert found["detail"] == "BYOK_DATABSE_URL: there is no setting of that name"
+    assert found["do"] == "did you mean BYOK_DATABASE_URL?"
+
+
+@one_road
+def test_a_disk_that_is_nearly_full_is_told(
+    road: Road, shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del road
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=5_000_000))
+    found = checks(shell)["state directory"]
+    assert not found["ok"]
+    assert found["detail"].startswith("5 MB are free on the disk of ")
