@@ -186,7 +186,10 @@ class Supervisor:
                     f"(exit {dead.process.returncode}): {self._last_words()}"
                 )
             if time.monotonic() > deadline:
-                raise StartFailed(f"Gave up waiting for {what} after {START_SECONDS:.0f} s.")
+                raise StartFailed(
+                    f"Gave up waiting for {what} after {START_SECONDS:.0f} s: `byok doctor` says "
+                    "what is wrong."
+                )
             if self.stopping.wait(POLL_SECONDS):
                 raise KeyboardInterrupt
 
