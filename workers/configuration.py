@@ -19,14 +19,15 @@ _HEAD = """# Configuration
 
 Made by `python -m workers.configuration`; do not edit.
 
-By environment variables alone. An empty one counts as not set. With none set, everything runs
-embedded under the state directory. A wrong one ends the process with one sentence that names it and
-never repeats its value.
+Everything is configured by environment variables. An empty variable counts as not set. With none
+set, everything runs embedded under the state directory: Valkey, SQLite, generated keys (mode 0600)
+and the provider sandbox. A wrong value ends the process with one sentence that names the variable
+and never repeats the value.
 
-What is marked *or a file* may lie in a file instead, which the variable with `_FILE` at its end
-names: `BYOK_MASTER_KEYS_FILE=/run/secrets/master_keys`. Both at once are refused.
+A variable marked *or a file* may be read from a file instead: append `_FILE` to its name, as in
+`BYOK_MASTER_KEYS_FILE=/run/secrets/master_keys`. Setting both is refused.
 
-Providers' endpoints are settings of the operator alone and never come from an event.
+Provider endpoints are set by the operator only; an event never names one.
 """
 
 

@@ -1,6 +1,6 @@
 """Configuration. This is the one file that reads the environment.
 
-Every setting is described here; the README's table is checked against it.
+Every setting is described here; `docs/configuration.md` is made from it.
 """
 
 import base64
@@ -136,126 +136,209 @@ class Settings(BaseSettings):
         hide_input_in_errors=True,
     )
 
-    state_dir: Path = Field(Path(".byok"), description="Where embedded parts keep their files.")
-    broker_url: str | None = Field(None, description="The message queue; empty: embedded Valkey.")
-    redis_url: str | None = Field(
-        None, description="Stream and limits; empty: beside a Redis broker, in database 1."
+    state_dir: Path = Field(
+        Path(".byok"), description="Where embedded services, metrics and sockets keep their files."
     )
-    database_url: str | None = Field(None, description="SQLite or PostgreSQL; empty: SQLite.")
+    broker_url: str | None = Field(
+        None,
+        description="The message queue: `redis://`, `rediss://`, `unix://`, `amqp://` or "
+        "`amqps://`. Not set: an embedded Valkey.",
+    )
+    redis_url: str | None = Field(
+        None,
+        description="The out-event stream and rate limits. Not set: the broker's Redis, at the "
+        "next database number; without one, the embedded Valkey.",
+    )
+    database_url: str | None = Field(
+        None,
+        description="`sqlite:///…` or `postgresql+psycopg://…`. Not set: SQLite in the state "
+        "directory.",
+    )
     master_keys: SecretStr | None = Field(
-        None, description="`id:base64` or `id:kms:<ARN or alias>`, `,…`; the first is current."
+        None,
+        description="`id:base64,…`, or `id:kms:<ARN or alias>` for a key held by AWS KMS (extra "
+        "`kms`; region and endpoint as boto3 reads them). The first wraps new data "
+        "keys. Embedded: generated.",
     )
     kms_cache_keys: int = Field(
-        10_000, ge=0, le=10_000_000, description="Data keys that KMS unwrapped, kept at most."
+        10_000,
+        ge=0,
+        le=10_000_000,
+        description="How many data keys unwrapped by KMS a process keeps in memory (400 bytes "
+        "each); 0: none.",
     )
-    kms_cache_seconds: float = Field(
-        300, ge=0, le=86_400, description="How long one is kept in memory."
+    kms_cache_seconds: float = Field(300, ge=0, le=86_400, description="How long it keeps one.")
+    sealing_keys: SecretStr | None = Field(
+        None, description="`id:base64,…`; the first is the current one. Embedded: generated."
     )
-    sealing_keys: SecretStr | None = Field(None, description="`id:base64,…`; the first is current.")
-    sealing_public_key: str | None = Field(None, description="`id:base64`, for publishers.")
+    sealing_public_key: str | None = Field(
+        None,
+        description="`id:base64`: what publishers seal with. Not set: the public half of the "
+        "current sealing key.",
+    )
     subscriber_public_key: str | None = Field(
-        None, description="`id:base64`, what summaries and drafts in out-events are sealed with."
+        None,
+        description="`id:base64`: what summaries and drafts in out-events are sealed with "
+        "(`byok keygen sealing`). Not set: they stay in the store.",
     )
     publishers: SecretStr | None = Field(
-        None, description="Who may publish what: JSON, see `byok keygen signing`."
+        None,
+        description="JSON: which source may publish which types, and its Ed25519 public keys "
+        "(`byok keygen signing`). Not set: nobody may publish. Not needed embedded.",
     )
     source: str = Field("byok/cli", description="The `source` that commands publish as.")
     signing_key: SecretStr | None = Field(
-        None, description="`id:base64`, what commands sign with outside of the embedded mode."
+        None,
+        description="`id:base64`: what commands sign with (`byok keygen signing`). Not needed "
+        "embedded.",
     )
     operator: str | None = Field(
-        None, description="Who runs commands, for the audit trail; empty: the login name."
+        None,
+        description="Who runs commands: the audit trail shows `byok/cli#name`. Not set: the "
+        "login name.",
     )
-    platform_openai_key: SecretStr | None = Field(None, description="The platform's OpenAI key.")
+    platform_openai_key: SecretStr | None = Field(
+        None, description="The platform's own OpenAI key."
+    )
     platform_anthropic_key: SecretStr | None = Field(
-        None, description="The platform's Anthropic key."
+        None, description="The platform's own Anthropic key."
     )
     openai_base_url: str | None = Field(
-        None, validation_alias="OPENAI_BASE_URL", description="OpenAI's endpoint."
+        None,
+        validation_alias="OPENAI_BASE_URL",
+        description="The endpoint for OpenAI. Not set: OpenAI's own, or the provider sandbox "
+        "(embedded, without a platform key).",
     )
     anthropic_base_url: str | None = Field(
-        None, validation_alias="ANTHROPIC_BASE_URL", description="Anthropic's endpoint."
+        None,
+        validation_alias="ANTHROPIC_BASE_URL",
+        description="The endpoint for Anthropic. Not set: Anthropic's own, or the provider "
+        "sandbox, as above.",
     )
-    openai_model: str = Field("gpt-5.4-mini", description="The model asked at OpenAI.")
-    anthropic_model: str = Field("claude-haiku-5-5", description="The model asked at Anthropic.")
+    openai_model: str = Field("gpt-5.4-mini", description="The OpenAI model.")
+    anthropic_model: str = Field("claude-haiku-5-5", description="The Anthropic model.")
     openai_models: Annotated[dict[Operation, str], NoDecode] = Field(
-        {}, description="`operation=model,…` at OpenAI, where an operation has its own."
+        {},
+        description="Operations that use another OpenAI model: "
+        "`summarize=gpt-5.4-nano,reply=gpt-5.4`.",
     )
     anthropic_models: Annotated[dict[Operation, str], NoDecode] = Field(
-        {}, description="`operation=model,…` at Anthropic, where an operation has its own."
+        {}, description="The same for Anthropic."
     )
     plans: Annotated[tuple[str, ...], NoDecode] = Field(
-        ("business", "enterprise", "lifetime"), description="The plans that include BYOK."
+        ("business", "enterprise", "lifetime"), description="Plans that include BYOK."
     )
     category_plans: Annotated[tuple[str, ...], NoDecode] = Field(
         ("pro", "business", "enterprise", "lifetime"),
-        description="The plans that include categories of the account's own.",
+        description="Plans that include custom categories.",
     )
     platform_order: Annotated[tuple[Provider, ...], NoDecode] = Field(
         (Provider.OPENAI, Provider.ANTHROPIC),
-        description="Which provider the platform asks first for `auto`.",
+        description="Which provider the platform's keys try first for `auto`.",
     )
     ledger_months: int = Field(
-        0, ge=0, le=1_200, description="Months that the ledger keeps before this one; 0: all."
+        0,
+        ge=0,
+        le=1_200,
+        description="How many months the ledger keeps besides the current one; 0: all. Totals "
+        "made from dropped months stay: cards, budgets, per-key counts.",
     )
     platform_budget_usd: Decimal | None = Field(
-        None, ge=0, max_digits=12, decimal_places=2, description="The platform's cap for a month."
+        None,
+        ge=0,
+        max_digits=12,
+        decimal_places=2,
+        description="What the platform's keys may cost per calendar month (UTC). Beyond it, "
+        "requests on them are skipped (`budget`). Not set: no limit.",
     )
     budget_soft_share: float = Field(
-        0.8, gt=0, le=1, description="The share of a budget from which `budget.reached` is told."
+        0.8,
+        gt=0,
+        le=1,
+        description="The share of a budget (key, account or platform) at which `budget.reached` "
+        "is sent, once a month.",
     )
     unknown_attempts: UnknownAttempts = Field(
-        UnknownAttempts.RERUN, description="`rerun` or `hold` a request whose call was lost."
+        UnknownAttempts.RERUN,
+        description="What to do with a request whose call was lost: run it once more, or hold it.",
     )
     queues: Annotated[tuple[QueueGroup, ...], NoDecode] = Field(
         tuple(QueueGroup),
         min_length=1,
-        description="Which queues a worker process takes from: `events` (accounts and keys), "
-        "`validations`, `analyses`, `usage`.",
+        description="Which queues a worker process takes from; `events` are accounts and keys.",
     )
-    analysis_threads: int = Field(64, ge=1, le=2048, description="Analyses in flight a worker.")
-    key_threads: int = Field(8, ge=1, le=256, description="Key events and validations in flight.")
+    analysis_threads: int = Field(
+        64, ge=1, le=2048, description="Analyses in flight in one worker process."
+    )
+    key_threads: int = Field(
+        8, ge=1, le=256, description="Key events, and validations, in flight in one worker process."
+    )
     reuse_hours: float = Field(
-        24, ge=0, le=8_760, description="How long a result answers an identical request; 0: never."
+        24,
+        ge=0,
+        le=8_760,
+        description="How long a result answers an identical request of the same account without "
+        "a call; 0: never.",
     )
-    revalidate_hours: float = Field(24, gt=0, description="A key is validated anew after this.")
+    revalidate_hours: float = Field(
+        24,
+        gt=0,
+        description="How often a key is validated again, at its own moment of the period. One "
+        "that requests have proved since then is skipped.",
+    )
     validations_per_second: float = Field(
-        20, ge=0.01, le=10_000, description="Due validations sent out a second, per provider."
+        20, ge=0.01, le=10_000, description="Due validations sent per second, for each provider."
     )
-    exporter_host: str = Field("127.0.0.1", description="Where /metrics is served.")
+    exporter_host: str = Field("127.0.0.1", description="Where `/metrics` is served.")
     exporter_port: int = Field(
-        9464, ge=0, le=65535, description="Its port; embedded: a free one unless set."
+        9464,
+        ge=0,
+        le=65535,
+        description="Its port; embedded, a free one unless set. The address is in "
+        "`exporter.url` in the state directory.",
     )
-    health_host: str = Field("127.0.0.1", description="Where /livez and /readyz are served.")
+    health_host: str = Field(
+        "127.0.0.1", description="Where each role serves `/livez` and `/readyz`."
+    )
     health_port: int = Field(
-        0, ge=0, le=65535, description="Their port, of one role; 0: a free one for each."
+        0,
+        ge=0,
+        le=65535,
+        description="Their port, where each role has an address of its own (a pod); 0: a free "
+        "one for each role.",
     )
     otlp_endpoint: str | None = Field(
-        None, description="Where traces are sent: OTLP over HTTP, extra `otel`; empty: none."
+        None,
+        description="The base address of a collector that takes OTLP over HTTP (extra `otel`). "
+        "Not set: no traces.",
     )
     event_stream_length: int = Field(
         100_000, ge=100, description="How many out-events the stream keeps."
     )
     keep_events_days: int = Field(
-        30, ge=1, le=36_500, description="How long the stream keeps one at most."
+        30, ge=1, le=36_500, description="How long the stream keeps an out-event at most."
     )
     # Longer than a message can come again: dead letters lie for 7 days, a signature holds for 3.
     keep_requests_days: int = Field(
-        90, ge=8, le=36_500, description="How long ended requests and their results are kept."
+        90,
+        ge=8,
+        le=36_500,
+        description="How long a finished request is kept, with its result, attempts and id. "
+        "Sent again after that, the id is a new request.",
     )
     keep_set_aside_days: int = Field(
-        90, ge=1, le=36_500, description="How long messages that were set aside are kept."
+        90, ge=1, le=36_500, description="How long a message that was set aside is kept."
     )
     sandbox_latency: float = Field(
-        0.05, ge=0, description="Seconds that the provider sandbox takes to answer."
+        0.05, ge=0, description="How many seconds the provider sandbox takes to answer."
     )
     sandbox_record: Path | None = Field(
         None,
-        description="A file to which the provider sandbox adds each request that it receives, "
-        "mails readable, without its key; empty: none.",
+        description="A file to which the provider sandbox appends each request that it "
+        "receives: mails readable, keys left out.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="debug, info, warning or error."
+        "info", description="The least severe log level that is written."
     )
 
     @classmethod
