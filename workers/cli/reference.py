@@ -23,14 +23,15 @@ _HEAD = """# Commands
 
 Made by `python -m workers.cli.reference`; do not edit.
 
-`byok --version` prints the version, `byok COMMAND --help` what stands here. With `--json` a command
-prints one JSON object, or one a line where that is said; [commands.json](commands.json) has the
-JSON Schema of each. Fields may come; none goes or changes its meaning within a major version.
+`byok --version` prints the version, and `byok COMMAND --help` what this page says. With `--json` a
+command prints one JSON object, or one per line where noted; [commands.json](commands.json) has the
+JSON Schema of each. New fields may be added; within a major version none is removed or changes its
+meaning.
 
-Stdout holds only what was asked for; what is said beside it, and what went wrong, goes to stderr in
-one sentence. There are colours on a terminal alone, and none with `NO_COLOR`; bars and live views
-are drawn on a terminal alone. No command asks a question but `keys add` and `keys replace`, which
-ask for the key on a terminal and read it from standard input elsewhere.
+Stdout holds only what was asked for. Notes and errors go to stderr, an error as one sentence.
+Colours, bars and live views appear only on a terminal, and no colours with `NO_COLOR`. The only
+commands that ask for input are `keys add` and `keys replace`: on a terminal they prompt for the
+key, elsewhere they read it from standard input.
 
 | exit code | means |
 |---|---|

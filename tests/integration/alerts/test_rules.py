@@ -75,6 +75,20 @@ def test_no_runbook_is_left_of_an_alert_that_is_gone() -> None:
     assert there - {"README.md"} == named
 
 
+def test_every_panel_that_a_runbook_names_is_on_a_dashboard() -> None:
+    dashboards = (ROOT / "deploy" / "grafana" / "dashboards").glob("*.json")
+    titles = {
+        title for board in dashboards for title in re.findall(r'"title": "(.+)"', board.read_text())
+    }
+    named = {
+        (path.name, " ".join(title.split()))
+        for path in (ROOT / "docs" / "runbooks").glob("*.md")
+        for title in re.findall(r'"([A-Z][^"]+)"', path.read_text())
+    }
+    assert len(named) > 30
+    assert {one for one in named if one[1] not in titles} == set()
+
+
 def test_promtool_finds_each_alert_firing_and_quiet(promtool: str, tmp_path: Path) -> None:
     files = [str(_test_file(tmp_path, name, case)) for name, case in CASES.items()]
     ran = subprocess.run(
