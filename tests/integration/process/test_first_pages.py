@@ -44,7 +44,7 @@ NOT_TYPED = {
         f"make {target}": "a command for the whole checkout, which runs the tests or is run by them"
         for target in (
             *("test", "bench", "simulate", "crashpoints", "chaos", "mutants", "lint"),
-            *("image", "generated", "docs", "lock"),
+            *("image", "generated", "alerts", "docs", "lock"),
         )
     },
 }
