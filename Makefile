@@ -11,7 +11,7 @@ RUN_STAMP := .venv/.installed
 DEV_STAMP := .venv/.installed-dev
 
 help: ## Show this help.
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 13
 
 demo: $(RUN_STAMP) ## The main job on real mail, from nothing.
 	@exec $(BIN)/byok demo
@@ -19,39 +19,39 @@ demo: $(RUN_STAMP) ## The main job on real mail, from nothing.
 test: $(DEV_STAMP) ## All tests, against real Valkey and SQLite and the real SDKs over HTTP.
 	@exec $(BIN)/python -m pytest -n 3 --dist loadscope --no-loadscope-reorder $(ARGS)
 
-simulate: $(DEV_STAMP) ## Histories from seeds: SEEDS=1000000 runs on, SEED=7 tells one, FIRST=0 begins there, JOBS=4 at a time; ARGS=--flooded.
+simulate: $(DEV_STAMP) ## Generated histories: SEED=7 prints one, SEEDS=1000000 FIRST=0 JOBS=4 runs many; ARGS=--flooded floods them.
 	@exec $(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),1000) --first $(or $(FIRST),0) $(if $(JOBS),--jobs $(JOBS))) $(ARGS)
 
-crashpoints: $(DEV_STAMP) ## A worker and a scheduler end at each boundary; ARGS="sqlite-valkey" on these services alone.
+crashpoints: $(DEV_STAMP) ## End a worker and a scheduler at each boundary; ARGS="sqlite-valkey" for those services only.
 	@exec $(BIN)/python -m tests.crashpoints $(ARGS)
 
-chaos: $(DEV_STAMP) ## Faults in real processes by SEED=1 for MINUTES=10, and the audit; DATABASE=sqlite for the other one.
+chaos: $(DEV_STAMP) ## Faults in real processes from SEED=1 for MINUTES=10, then the audit; DATABASE=sqlite for SQLite.
 	@exec $(BIN)/python -m tests.chaos --seed $(or $(SEED),1) --minutes $(or $(MINUTES),10) \
 		$(if $(DATABASE),--database $(DATABASE)) $(ARGS)
 
-mutants: $(DEV_STAMP) ## Take out the answer to each trap of the queue: a test must fail for each.
+mutants: $(DEV_STAMP) ## Remove the answer to each trap of the queue: a test must fail for each.
 	@exec $(BIN)/python -m tests.mutants $(ARGS)
 
-bench: .venv/.installed-bench ## Figures beside their limits and peers, of one run (minutes).
+bench: .venv/.installed-bench ## Benchmarks next to their limits and peers, in one run (minutes).
 	@exec $(BIN)/python -m tests.benchmarks $(ARGS)
 
-capacity: $(DEV_STAMP) ## What an analysis leaves and costs beside time: into the figures of docs/capacity.md.
+capacity: $(DEV_STAMP) ## What an analysis costs besides time, for docs/capacity.md.
 	@exec $(BIN)/python -m tests.benchmarks.capacity $(ARGS)
 	@exec $(BIN)/python -m tests.benchmarks.capacity_page
 
-lint: $(DEV_STAMP) ## Style, types and the architecture's arrows.
+lint: $(DEV_STAMP) ## Style, types and the allowed imports.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-alerts: $(DEV_STAMP) ## A real Prometheus over a live system: all faults, and what fired (minutes).
+alerts: $(DEV_STAMP) ## A live system under a real Prometheus: every fault, and which alerts fired (minutes).
 	$(BIN)/python -m pytest -s -m "long or not long" tests/integration/live $(ARGS)
 
-image: $(DEV_STAMP) ## The Dockerfile built by buildah on Debian's Python, and what it built at work (root; minutes).
+image: $(DEV_STAMP) ## Build the Dockerfile with buildah, and run the image (root; minutes).
 	@exec $(BIN)/python -m pytest -s -m "long or not long" tests/integration/deploy/test_image.py $(ARGS)
 
-generated: $(DEV_STAMP) ## Write again what is made from code: metrics, rules, dashboards, contracts, references.
+generated: $(DEV_STAMP) ## Write generated files again: metrics, rules, dashboards, contracts, references.
 	$(BIN)/python -m metrics.document
 	$(BIN)/python -m deploy.prometheus.rules
 	$(BIN)/python -m deploy.grafana.build
@@ -64,12 +64,12 @@ generated: $(DEV_STAMP) ## Write again what is made from code: metrics, rules, d
 docs: $(DEV_STAMP) ## The documentation as a site, in dist/site.
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
-sbom: $(DEV_STAMP) ## The bill of materials of the image (CycloneDX), from its lock.
+sbom: $(DEV_STAMP) ## The image's bill of materials (CycloneDX), from its lock.
 	@mkdir -p dist
 	$(BIN)/cyclonedx-py requirements --sv 1.6 --output-reproducible --pyproject pyproject.toml \
 		--mc-type application -o dist/byok-workers.cdx.json requirements-image.lock
 
-audit: $(DEV_STAMP) ## Known vulnerabilities of the image (asks the advisories' service; fails where it does not answer).
+audit: $(DEV_STAMP) ## Known vulnerabilities of the image (needs the advisory service).
 	$(BIN)/pip-audit --strict --disable-pip --require-hashes -r requirements-image.lock
 
 lock: $(DEV_STAMP) ## Pin the newest allowed versions with their hashes (needs uv).
