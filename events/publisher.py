@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import redis
 from dramatiq import Message
@@ -88,6 +88,9 @@ class Publisher:
             raise EventRefused(
                 "not_incoming", f"{data.event_type} is not an event that workers read."
             )
+        if wait not in get_args(Until):
+            # The function `publish` passes it on unseen: a mistyped one would wait for nothing.
+            raise ValueError('wait takes "queued" or "claimed".')
         refuse_readable_keys(data.model_dump(mode="json"))
         replyto = secrets.token_hex(16) if wait == "claimed" else None
         envelope = wrap(

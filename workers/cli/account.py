@@ -63,17 +63,26 @@ def set_account(
     *,
     plan: Annotated[str, typer.Option(help=f"{', '.join(PLANS)}.")],
     consent: Annotated[
-        bool | None, typer.Option("--consent/--no-consent", help="The AI switch; new: off.")
+        bool | None,
+        typer.Option(
+            "--consent/--no-consent",
+            help="Consent to AI; off for a new account.",
+        ),
     ] = None,
     credits_left: Annotated[
-        str | None, typer.Option("--credits", metavar="N|unlimited", help="The allowance; new: 0.")
+        str | None,
+        typer.Option(
+            "--credits",
+            metavar="N|unlimited",
+            help="The allowance; 0 for a new account.",
+        ),
     ] = None,
     budget: BudgetOption = None,
-    timezone: Annotated[str | None, typer.Option(help="IANA name; new: UTC.")] = None,
+    timezone: Annotated[str | None, typer.Option(help="IANA name; UTC for a new account.")] = None,
     categories: Annotated[
-        Path | None, typer.Option(help="JSON: {custom_categories, category_overrides}.")
+        Path | None, typer.Option(help="A JSON file: {custom_categories, category_overrides}.")
     ] = None,
-    status: Annotated[PlanStatus, typer.Option(help="Where the account stands.")] = (
+    status: Annotated[PlanStatus, typer.Option(help="The status of the plan.")] = (
         PlanStatus.ACTIVE
     ),
     timeout: Timeout = 10,
@@ -81,8 +90,8 @@ def set_account(
 ) -> None:
     """Publish an account's state and wait until the workers have it.
 
-    Example: `byok account set acme --plan business --consent --credits 100`. What is not given
-    stays as it is.
+    Example: `byok account set acme --plan business --consent --credits 100`. Options that
+    are not given stay as they are.
     """
     with open_app() as app:
         _require_plan(app, plan)
@@ -128,8 +137,8 @@ def show_account(account: AccountArgument, *, as_json: AsJson = False) -> None:
 def delete(account: AccountArgument, *, timeout: Timeout = 10, as_json: AsJson = False) -> None:
     """Delete an account: keys, results and personal data; prints what was destroyed.
 
-    Example: `byok account delete acme --json`. The ledger's sums stay, under a name that leads
-    nowhere.
+    Example: `byok account delete acme --json`. The ledger stays, under a surrogate that can
+    no longer be traced to the account.
     """
     with open_app() as app:
         require_account(app, account)

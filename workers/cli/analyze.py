@@ -57,17 +57,17 @@ def _a_model(given: str | None) -> str | None:
 
 def analyze(
     account: AccountArgument,
-    path: Annotated[str, typer.Argument(metavar="FILE.eml|DIR|-", help="- reads one mail.")],
+    path: Annotated[str, typer.Argument(metavar="FILE.eml|DIR|-", help="- is standard input.")],
     *,
-    operation: Annotated[Operation, typer.Option(help="What to do.")] = Operation.CLASSIFY,
-    provider: Annotated[ProviderChoice, typer.Option(help="Whom to ask.")] = ProviderChoice.AUTO,
+    operation: Annotated[Operation, typer.Option(help="The operation.")] = Operation.CLASSIFY,
+    provider: Annotated[ProviderChoice, typer.Option(help="The provider.")] = ProviderChoice.AUTO,
     model: Annotated[
-        str | None, typer.Option(help="A model of the provider.", callback=_a_model)
+        str | None, typer.Option(help="Another model of the provider.", callback=_a_model)
     ] = None,
     own_address: Annotated[
         str | None,
         typer.Option(
-            help="Of thread_state: whose mailbox it is; without it, the mail's first To.",
+            help="For thread_state: the mailbox's address. Default: the first To of the mail.",
             callback=_an_address,
         ),
     ] = None,
@@ -77,10 +77,8 @@ def analyze(
 ) -> None:
     """Analyse mails. Example: `byok analyze acme inbox/ --wait --json`.
 
-    For `--operation thread_state` each mail is a thread of one message.
-
-    A file that is no mail gets a line that says so; the others go on. Exit 1 where a file was
-    refused.
+    With `--operation thread_state`, each mail is a thread of one message. A file that is not a mail
+    is reported, and the others are still analysed.
     """
     with open_app() as app:
         require_account(app, account)

@@ -25,7 +25,7 @@ Directory = Annotated[
 
 @commands.command()
 def environment(*, as_json: AsJson = False) -> None:
-    """Print the variables of a publisher beside embedded workers.
+    """Print the variables that a publisher needs next to embedded workers.
 
     Example: `byok contract environment > publisher.env`, then `set -a && . ./publisher.env`.
     """
@@ -101,9 +101,9 @@ def vectors(
 
 @commands.command()
 def write(*, directory: Directory = FILES, as_json: AsJson = False) -> None:
-    """Generate schemas, AsyncAPI document and vectors anew. Example: `byok contract write`.
+    """Write schemas, AsyncAPI document and vectors again. Example: `byok contract write`.
 
-    Vectors that were released stay as they are.
+    Released vectors stay as they are.
     """
     try:
         changed = write_files(directory)

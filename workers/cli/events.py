@@ -16,7 +16,7 @@ BLOCK_MS = 500
 
 def events(
     *,
-    follow: Annotated[bool, typer.Option("--follow", help="Go on with what comes.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", help="Wait for new events.")] = False,
     kind: Annotated[
         str | None, typer.Option("--type", help="Only this type: key.status_changed.")
     ] = None,

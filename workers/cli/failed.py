@@ -11,7 +11,7 @@ from store.setaside import SetAside
 from workers.app import App
 from workers.cli.console import AsJson, emit_json, open_app, out, refuse, show, table
 
-commands = typer.Typer(no_args_is_help=True, help="What was set aside or given up.")
+commands = typer.Typer(no_args_is_help=True, help="Messages that were set aside.")
 
 MOST = 1_000_000
 """How many messages `--all` takes in one go."""
@@ -54,7 +54,8 @@ def show_failed(
 ) -> None:
     """Show why one message was set aside. Example: `byok failed show 1f0c…`.
 
-    The message itself is not shown: it may hold what should not have been sent.
+    The message itself is not shown, because it may contain something that should not have been
+    sent.
     """
     with open_app() as app, app.database.read() as connection:
         item = setaside.find(connection, item_id)
@@ -75,13 +76,13 @@ def show_failed(
 def retry(
     item_ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]…")] = None,
     *,
-    every: Annotated[bool, typer.Option("--all", help="All that is set aside.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="All messages that are set aside.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Send messages that were set aside on their way again. Example: `byok failed retry --all`.
+    """Send messages that were set aside again. Example: `byok failed retry --all`.
 
-    What is refused again is set aside again. Doing this twice is safe. What cannot be sent again
-    stays, and of `--all` the rest is sent all the same.
+    A message that is refused again is set aside again; doing this twice is safe. With `--all`, a
+    message that cannot be sent stays, and the others are sent.
     """
     left = 0
     with open_app() as app:
@@ -113,7 +114,7 @@ def retry(
 def drop(
     item_ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]…")] = None,
     *,
-    every: Annotated[bool, typer.Option("--all", help="All that is set aside.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="All messages that are set aside.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Delete messages that were set aside. Example: `byok failed drop 1f0c…`."""

@@ -33,7 +33,9 @@ def healthcheck(
     state_dir: Annotated[
         Path, typer.Option(envvar="BYOK_STATE_DIR", help="Where the roles keep their files.")
     ] = Path(".byok"),
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object on stdout.")
+    ] = False,
 ) -> None:
     """Ask a role on this machine whether it is alive; exit 1 if not, or if none runs.
 

@@ -134,7 +134,7 @@ def _root_options() -> Any:
 app = _Group(
     name="byok",
     commands=cast("dict[str, Any]", _Commands()),
-    help="Bring Your Own Key: workers that keep, prove and spend users' AI provider keys.",
+    help="Bring Your Own Key: workers that store, validate and use users' AI provider keys.",
     params=_root_options(),
     epilog=exits.told(),
     no_args_is_help=True,

@@ -30,7 +30,7 @@ class Kind(StrEnum):
 
 KindArgument = Annotated[Kind, typer.Argument(help="provider, account or queue.")]
 NameArgument = Annotated[str, typer.Argument(help="Its name.")]
-Note = Annotated[str, typer.Option(help="Why, for those who come after.")]
+Note = Annotated[str, typer.Option(help="The reason, for others to read.")]
 
 
 def pause(
@@ -38,9 +38,9 @@ def pause(
 ) -> None:
     """Pause a provider, an account or a queue until it is resumed.
 
-    Example: `byok pause provider openai --note "their incident"`. Within a second no worker calls
-    a paused provider or takes from a paused queue. Nothing is lost: requests wait, and expire as
-    they would anyway.
+    Example: `byok pause provider openai --note "their incident"`. Within a second, no worker calls
+    a paused provider or takes from a paused queue. Nothing is lost: requests wait, and expire at
+    their usual time.
     """
     _change(kind, name, note, pausing=True, as_json=as_json)
 
@@ -48,15 +48,15 @@ def pause(
 def resume(
     kind: KindArgument, name: NameArgument, *, note: Note = "", as_json: AsJson = False
 ) -> None:
-    """Let what was paused go on. Example: `byok resume provider openai`.
+    """Resume what was paused. Example: `byok resume provider openai`.
 
-    What waited comes back bit by bit: 20 requests a second, twice as many every ten seconds.
+    Waiting requests resume gradually: 20 a second at first, twice as many every ten seconds.
     """
     _change(kind, name, note, pausing=False, as_json=as_json)
 
 
 def paused(*, as_json: AsJson = False) -> None:
-    """Show what is paused, what waits for it, and who did it. Example: `byok paused --json`."""
+    """Show what is paused, by whom, and how much is waiting. Example: `byok paused --json`."""
     with open_app() as app:
         described = described_pauses(app)
         with app.database.read() as connection:

@@ -17,8 +17,8 @@ from workers.cli.console import AsJson, emit_json, err, open_app, out, refuse
 def rekey(*, as_json: AsJson = False) -> None:
     """Wrap all data keys under the first of BYOK_MASTER_KEYS. Example: `byok rekey`.
 
-    Put the new key first and keep the old one, restart the workers, run this; then the old key can
-    be dropped. Workers go on meanwhile. If it is stopped, run it again: it goes on from there.
+    Put the new key first, keep the old one, restart the workers, then run this; afterwards the old
+    key can be dropped. Workers continue meanwhile. Run it again if it is interrupted.
     """
     with open_app() as app:
         current = app.master_keys.current_id

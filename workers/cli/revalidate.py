@@ -16,15 +16,15 @@ PAUSE_SECONDS = 0.25
 
 def revalidate(
     *,
-    due: Annotated[bool, typer.Option("--due", help="Those whose moment has come.")] = False,
-    every: Annotated[bool, typer.Option("--all", help="All that are stored.")] = False,
+    due: Annotated[bool, typer.Option("--due", help="The keys that are due.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="All stored keys.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Have keys validated again, at BYOK_VALIDATIONS_PER_SECOND per provider.
 
-    Example: `byok revalidate --due`. That sends to the workers what a scheduler would, and does no
-    harm beside one. `--all` marks every key for the scheduler, one after the other at that pace,
-    and tells how long they will take.
+    Example: `byok revalidate --due`. It sends the workers what a scheduler would send, and does
+    no harm next to one. `--all` marks every key for the scheduler, spread out at that pace, and
+    tells how long it will take.
     """
     if due == every:
         raise typer.BadParameter("give one of --due and --all.")

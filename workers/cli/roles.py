@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from workers.probes import Probes
 
 AsJson = Annotated[
-    bool, typer.Option("--json", help="One JSON object on stdout when it has started.")
+    bool, typer.Option("--json", help="Print one JSON object on stdout once it has started.")
 ]
 
 

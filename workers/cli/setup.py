@@ -81,10 +81,11 @@ def upgrade(*, as_json: AsJson = False) -> None:
 
 @database.command()
 def restored(*, as_json: AsJson = False) -> None:
-    """Say that the database was restored from a backup. Example: `byok db restored`.
+    """Mark the database as restored from a backup. Example: `byok db restored`.
 
-    Before the first process starts. Consent is off and keys are held until upstream has published
-    how each stands; what had not ended ends as `restored`, so that nothing is paid for twice.
+    Run it before any process starts. Consent is off and keys are held until upstream has published
+    their current state; requests that had not ended fail as `restored`, so that nothing is paid for
+    twice.
     """
     from workers.restored import ProcessesRun, take_over  # noqa: PLC0415 -- as above
 
@@ -92,7 +93,7 @@ def restored(*, as_json: AsJson = False) -> None:
         try:
             done = take_over(app)
         except ProcessesRun:
-            refuse("Processes work on this database: stop them all, then say it again.")
+            refuse("Processes are running on this database: stop them all, then run this again.")
     told = {
         "at": datetime.fromtimestamp(done.at / 1000, tz=UTC).isoformat(),
         "consents_off": done.consents_off,
@@ -104,7 +105,7 @@ def restored(*, as_json: AsJson = False) -> None:
     else:
         out.print(
             f"Consent is off for {done.consents_off:,} accounts, {done.keys_held:,} keys are held, "
-            f"{done.requests_ended:,} requests ended. Have upstream publish how each account and "
-            "key stands, then start the processes.",
+            f"{done.requests_ended:,} requests ended. Have upstream publish the current state of "
+            "each account and key, then start the processes.",
             highlight=False,
         )

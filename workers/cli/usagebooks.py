@@ -18,7 +18,7 @@ SHOWN = 20
 def rebuild(
     *,
     check: Annotated[
-        bool, typer.Option("--check", help="Only look, and fail if it differs.")
+        bool, typer.Option("--check", help="Only compare, and fail on a difference.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -121,7 +121,7 @@ def audit(*, as_json: AsJson = False) -> None:
 def reprice(
     *,
     apply: Annotated[
-        bool, typer.Option("--apply", help="Book the differences; without it they are shown.")
+        bool, typer.Option("--apply", help="Book the differences instead of only showing them.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:

@@ -121,6 +121,14 @@ def test_an_event_about_no_account_is_refused_before_it_is_on_the_queue(
     assert desk.messages("keys") == []
 
 
+def test_a_wait_that_there_is_not_is_refused_before_it_is_on_the_queue(desk: Desk) -> None:
+    removed = KeyRemoved(revision=1, provider=Provider.OPENAI, key_id="k")
+    wrong: Any = "claimd"
+    with pytest.raises(ValueError, match=r'^wait takes "queued" or "claimed"\.$'):
+        desk.publisher.publish(removed, account="acme", wait=wrong)
+    assert desk.messages("keys") == []
+
+
 def test_an_event_that_is_too_large_is_refused_before_it_is_on_the_queue(desk: Desk) -> None:
     data = UsageRecorded(rows=({"text": "x" * 300_000},))
     with pytest.raises(EventRefused) as caught:

@@ -23,20 +23,20 @@ _FONTS = re.compile(r"@font-face \{.*?\}", re.DOTALL)
 
 def top(
     *,
-    once: Annotated[bool, typer.Option("--once", help="One look, and out.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Show it once and exit.")] = False,
     interval: Annotated[
-        float, typer.Option(min=0.1, max=60, help="Seconds between two looks.")
+        float, typer.Option(min=0.1, max=60, help="Seconds between two updates.")
     ] = 2.0,
     svg: Annotated[
-        Path | None, typer.Option(help="Write one look as a picture into this file.")
+        Path | None, typer.Option(help="Write it once, as a picture, to this file.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Watch queues, rates, providers, keys and lag live, until Ctrl-C. Example: `byok top`.
+    """Show queues, rates, providers, keys and lag, live, until Ctrl-C. Example: `byok top`.
 
-    Where the output is no terminal, or with --json, it takes one look. Rates come from the exporter
-    on this machine and are of the interval between two looks; all else from broker and store, so
-    also with no role running.
+    Without a terminal, or with --json, it is shown once. Rates come from the exporter on this
+    machine and cover the time between two updates; everything else comes from broker and store, so
+    it is shown even if no role is running.
     """
     with open_app() as app:
         watching = Watching(app)
