@@ -133,6 +133,7 @@ def test_a_disk_that_is_nearly_full_is_told(
 ) -> None:
     del road
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=5_000_000))
-    found = checks(shell)["state directory"]
+    assert checks(shell)["state directory"]["ok"], "queue and database are elsewhere"
+    found = checks(shell, BYOK_DATABASE_URL="")["state directory"]
     assert not found["ok"]
     assert found["detail"].startswith("5 MB are free on the disk of ")
