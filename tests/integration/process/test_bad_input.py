@@ -470,13 +470,13 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     "no file": (["analyze", "acme", "nothing.eml"], ""),
     "no key": (["keys", "add", "acme", "openai"], "  \n"),
     "a key that is a book": (["keys", "add", "acme", "openai"], "x" * 30_000),
-    "an account's name that is none": (["account", "set", "a b", "--plan", "pro"], ""),
 }
 
 WRONG_USAGE: dict[str, list[str]] = {
     "an unknown provider": ["keys", "add", "acme", "mistral"],
     "an unknown operation": ["analyze", "acme", str(MAILS), "--operation", "paint"],
     "an unknown window": ["usage", "acme", "--days", "8"],
+    "an account's name that is none": ["account", "set", "a b", "--plan", "pro"],
 }
 
 
