@@ -17,6 +17,8 @@ from dramatiq.errors import BrokerConnectionError
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from events.connections import trusting
+
 NAMESPACE = "byok"
 """Prefix of the queues' keys in Redis: queue `keys` is the list `byok:keys`."""
 
@@ -68,6 +70,7 @@ def redis_client(url: str, *, max_connections: int, timeout: float = 10.0) -> re
         health_check_interval=15,
         retry=Retry(NoBackoff(), 0),
     )
+    pool.connection_class = trusting(pool.connection_class)
     return redis.Redis(connection_pool=pool)
 
 
