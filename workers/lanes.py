@@ -13,8 +13,8 @@ from queue import SimpleQueue
 
 LANES = 8
 """More than there are cores, so that some may wait for a round trip, and fewer than the database's
-connections. With 256 threads under way 16 and 32 make no difference beyond the spread of the runs; 4
-take a worker a sixth of its rate."""
+connections. With 256 threads under way, 16 and 32 make no difference beyond the spread of the runs;
+with 4 a worker does a sixth less."""
 
 
 class Lanes:
