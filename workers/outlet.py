@@ -31,6 +31,9 @@ CLEAR_SECONDS = 0.25
 MOST_WAITING = 10_000
 """More than this is not kept in memory; it is left to the relay."""
 
+CLEARED = (outbox.EVENT,)
+"""What is deleted from the outbox once it is sent. Usage is cleared where it arrives."""
+
 Send = Callable[[Sequence[OutboxRow]], None]
 
 
@@ -45,20 +48,11 @@ class _Batch:
 
 
 class Outlet:
-    """`send` says how rows of each kind are sent. Of these, `cleared` ones are then deleted here;
-    the others are cleared where they arrive.
-    """
+    """`send` says how rows of each kind are sent."""
 
-    def __init__(
-        self,
-        database: Database,
-        effects: Effects,
-        send: Mapping[str, Send],
-        cleared: Sequence[str] = (outbox.EVENT,),
-    ) -> None:
+    def __init__(self, database: Database, effects: Effects, send: Mapping[str, Send]) -> None:
         self._database = database
         self._effects = effects
-        self._cleared = cleared
         self._clearing = _Batch(self._clear, CLEAR_SECONDS)
         self._batches = {kind: _Batch(act, APART_SECONDS[kind]) for kind, act in send.items()}
         self._given: SimpleQueue[tuple[str, OutboxRow] | None] = SimpleQueue()
@@ -109,7 +103,7 @@ class Outlet:
         # What was sent is cleared after it: so the batch of what is to be cleared comes last.
         for kind, batch in self._batches.items():
             rows = self._act_if_due(batch)
-            if kind in self._cleared:
+            if kind in CLEARED:
                 if rows and not self._clearing.rows:
                     self._clearing.due = self._effects.monotonic() + CLEAR_SECONDS
                 self._clearing.rows += rows

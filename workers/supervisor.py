@@ -117,7 +117,7 @@ class Supervisor:
         settings.prepare_state_dir()
         # What no worker starts without is asked for before anything is started.
         settings.master_key_ring  # noqa: B018 -- reading it checks it
-        settings.sealing_key_ring  # noqa: B018
+        settings.sealing_key_ring  # noqa: B018 -- reading it checks it
         if self.log_file is not None:
             self._logs = self.log_file.open("ab")
         if settings.embedded_valkey:

@@ -60,8 +60,7 @@ def older(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.skip(f"the older version {OLDER} is not in this repository's history")
     directory = tmp_path_factory.mktemp("older")
     with tarfile.open(fileobj=io.BytesIO(found.stdout)) as archive:
-        # Our own history; the filter came with Python 3.11.4.
-        archive.extractall(directory)  # noqa: S202
+        archive.extractall(directory)  # noqa: S202 -- our own; the filter came with Python 3.11.4
     return directory
 
 

@@ -112,7 +112,8 @@ def test_a_redis_that_refuses_is_told_as_that(
 def test_a_postgresql_that_refuses_is_told_as_that(
     change: dict[str, str], says: str, postgresql: str, shell: Shell
 ) -> None:
-    url = make_url(postgresql).set(**change).render_as_string(hide_password=False)  # type: ignore[arg-type]
+    changed = make_url(postgresql).set(**change)  # type: ignore[arg-type]  # all of them are texts
+    url = changed.render_as_string(hide_password=False)
     said = shell.byok("account", "show", "acme", BYOK_DATABASE_URL=url)
     assert said.code == 1
     assert said.err.startswith(f"byok: The database cannot be used, because {says}")

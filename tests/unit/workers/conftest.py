@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import redis
 
 from store import migrate
 from store.engine import Database
@@ -35,3 +36,13 @@ def store(_empty_store: Path, tmp_path: Path) -> Iterator[Database]:
 def app(store: Database, tmp_path: Path) -> App:
     """An app on that store."""
     return stand_in_app(tmp_path, store)
+
+
+@pytest.fixture
+def stream(app: App, valkey: str) -> Iterator["redis.Redis"]:
+    """The app's stream, empty."""
+    with redis.Redis.from_url(f"{valkey}?db=1") as client:
+        client.flushdb()
+        app.__dict__["stream"] = client
+        yield client
+        client.flushdb()

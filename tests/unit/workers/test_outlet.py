@@ -27,16 +27,6 @@ PATIENCE = 20.0
 
 
 @pytest.fixture
-def stream(app: App, valkey: str) -> Iterator["redis.Redis"]:
-    """The app's stream, empty."""
-    with redis.Redis.from_url(f"{valkey}?db=1") as client:
-        client.flushdb()
-        app.__dict__["stream"] = client
-        yield client
-        client.flushdb()
-
-
-@pytest.fixture
 def started(app: App, stream: "redis.Redis") -> Iterator[App]:
     """An app that sends itself what it commits."""
     app.outlet = open_outlet(app)

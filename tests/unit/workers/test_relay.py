@@ -1,7 +1,6 @@
 """The relay: what lies in the outbox reaches the usage queue and the stream."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -105,16 +104,6 @@ def test_more_than_a_batch_is_sent_in_the_next_round(app: App) -> None:
 
 
 # The stream
-
-
-@pytest.fixture
-def stream(app: App, valkey: str) -> Iterator["redis.Redis"]:
-    """The app's stream, empty."""
-    with redis.Redis.from_url(f"{valkey}?db=1") as client:
-        client.flushdb()
-        app.__dict__["stream"] = client
-        yield client
-        client.flushdb()
 
 
 def event_rows(*ids: str) -> list[OutboxRow]:
